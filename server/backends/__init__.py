@@ -1,0 +1,1 @@
+"""Tensors: the networks, behind one contract."""

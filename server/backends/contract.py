@@ -1,0 +1,125 @@
+"""What a network must offer: token ids in, logits out, a KV cache that can forget its end.
+
+This module does not know onnxruntime, torch, text or the protocol. Backend plugins subclass
+`Backend`.
+
+Shape letters, here and in every module that handles arrays:
+L layers, B batch, T new tokens, P past tokens, S = P + T, H heads, D head width, V vocabulary, M
+cache capacity.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from server.bundle import Bundle, ModelSpec
+
+TokenIds = Sequence[int]
+Logits = npt.NDArray[np.float32]
+
+
+class KVCache(Protocol):
+    """The keys and values of the tokens that a network has already seen."""
+
+    @property
+    def n_tokens(self) -> int:
+        """P: how many tokens the cache holds."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that the cache holds, whether filled or not."""
+
+    def truncate(self, n_tokens: int) -> None:
+        """Forget everything after the first `n_tokens`; the front can't be forgotten.
+
+        Raises:
+            ValueError: `n_tokens` is negative or more than the cache holds.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """How a backend shall run; zero or `auto` leaves the choice to the backend."""
+
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+    n_threads: int = 0
+    """Threads inside one operator; 0 lets the backend choose."""
+    spinning: bool = False
+    """Whether idle worker threads busy-wait: quicker on an idle machine, much slower on a loaded
+    one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendInfo:
+    """What really runs, for the log, `doctor` and the status."""
+
+    name: str
+    device: str
+    provider: str
+    dtype: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class Backend(ABC):
+    """Runs one network. One forward pass at a time, always from the same thread.
+
+    A plugin's class is found through the entry-point group `foretype.backends` and made by `load`.
+    """
+
+    spec: ModelSpec
+    info: BackendInfo
+
+    @classmethod
+    @abstractmethod
+    def load(cls, bundle: Bundle, options: BackendOptions) -> Backend:
+        """Load the network of a bundle.
+
+        Raises:
+            BackendUnavailableError: a package, provider or file is missing; the message says what
+            to install.
+            BackendFailedError: the network does not load.
+        """
+
+    @abstractmethod
+    def new_cache(self) -> KVCache:
+        """Return an empty cache that belongs to this backend."""
+
+    @abstractmethod
+    def forward(self, token_ids: TokenIds, cache: Any, n_logits: int = 1) -> Logits:
+        """Run the network over new tokens and append them to the cache.
+
+        Args:
+            token_ids: [T], at least one; P + T must not exceed `spec.n_ctx`.
+            cache: made by `new_cache` of this backend.
+            n_logits: in [0, T]; for how many of the last positions logits are wanted.
+
+        Returns:
+            [n_logits, V], float32, unnormalized; valid until the next call.
+
+        Raises:
+            ValueError: no tokens, more tokens than fit, or `n_logits` out of range.
+            BackendFailedError: the network raised; the cache must not be used again.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most backends hold nothing that must be given back
+        """Give back threads and device memory; the backend is not used afterwards."""
+
+
+def check_forward_arguments(
+    spec: ModelSpec, token_ids: TokenIds, n_past: int, n_logits: int
+) -> None:
+    """Raise the `ValueError`s that `Backend.forward` promises; for use by backends."""
+    n_new = len(token_ids)
+    if n_new == 0:
+        raise ValueError("forward needs at least one token")
+    if n_past + n_new > spec.n_ctx:
+        raise ValueError(f"{n_past} past and {n_new} new tokens exceed the context of {spec.n_ctx}")
+    if not 0 <= n_logits <= n_new:
+        raise ValueError(f"n_logits is {n_logits}, must be in [0, {n_new}]")

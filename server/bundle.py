@@ -1,0 +1,345 @@
+"""The bundle: an exported, servable folder, read and checked. The only home of its file names.
+
+    manifest.json            this module's `Manifest`, with the SHA-256 of every other file
+    model.onnx               the graph
+    tokenizer.json           read by the `tokenizers` library
+    checkpoint/              config.json and model.safetensors, for the PyTorch fallback; may be
+    absent
+
+Does not know what runs the graph. A bundle is untrusted input: JSON, ONNX and safetensors only, no
+links, no file outside the folder, nothing that the manifest doesn't list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import platformdirs
+
+from server.errors import BundleError, nearest_name
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+CHECKPOINT_FOLDER = "checkpoint"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+MANIFEST_BYTES = 4_000_000  # far above any real manifest; a larger one is no manifest
+
+Layout = Literal["fused", "portable"]
+Dtype = Literal["fp32", "fp16", "int8", "int4"]
+FimOrder = Literal["spm", "psm"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """The sizes of a network, in GPT-2's own words."""
+
+    n_layer: int
+    n_head: int
+    n_kv_head: int
+    n_embd: int
+    n_ctx: int
+    n_vocab: int
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 < value < 2**31:
+                raise BundleError(f"{name} is {value}, must be a positive size")
+        if self.n_embd % self.n_head or self.n_head % self.n_kv_head:
+            raise BundleError(
+                f"n_embd {self.n_embd}, n_head {self.n_head}, n_kv_head {self.n_kv_head}: "
+                "each must divide the one before"
+            )
+
+    @property
+    def head_width(self) -> int:
+        """D: the width of one attention head."""
+        return self.n_embd // self.n_head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FimTokens:
+    """Token ids that mark the parts of a fill-in-the-middle prompt, and the order the model was
+    trained for.
+
+    psm: prefix P suffix S middle; spm: prefix suffix S middle P, so that typing only appends.
+    Source: Bavarian et al. 2022, "Efficient Training of Language Models to Fill in the Middle",
+    arXiv:2207.14255.
+    """
+
+    prefix: int
+    suffix: int
+    middle: int
+    order: FimOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecialTokens:
+    """Token ids with a meaning; a model without fill-in-the-middle has `fim` None."""
+
+    end: int
+    fim: FimTokens | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorNames:
+    """Names on the graph's border; `{layer}` stands for the layer's index. An empty name: the
+    graph has no such tensor.
+
+    fused: input_ids, position_ids [B, T] int64; seqlens_k [B] = P + T - 1, total_len [1] = P + T,
+    both int32;
+    logits_from [1] int64; past and present [B, H, M, D], bound to the same memory.
+    portable: input_ids, position_ids [B, T], attention_mask [B, S], all int64; past [B, H, P, D],
+    present [B, H, S, D].
+    """
+
+    input_ids: str = "input_ids"
+    position_ids: str = ""
+    attention_mask: str = ""
+    seqlens_k: str = ""
+    total_len: str = ""
+    logits_from: str = ""
+    logits: str = "logits"
+    past_key: str = "past_key_values.{layer}.key"
+    past_value: str = "past_key_values.{layer}.value"
+    present_key: str = "present.{layer}.key"
+    present_value: str = "present.{layer}.value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """Weight-only quantization: symmetric blocks of `block_size` weights share one scale."""
+
+    bits: int
+    block_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """What a file of the bundle must be."""
+
+    sha256: str
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a bundle says of itself."""
+
+    name: str
+    spec: ModelSpec
+    layout: Layout
+    dtype: Dtype
+    cache_dtype: Literal["fp32", "fp16"] = "fp32"
+    quantization: Quantization | None = None
+    tensors: TensorNames
+    special_tokens: SpecialTokens
+    license: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)
+    """Where the checkpoint came from: architecture, checkpoint name or Hub id, revision."""
+    parity: Mapping[str, float] = field(default_factory=dict)
+    """Figures of the export's comparison with PyTorch."""
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A folder whose manifest was read and whose files were checked."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX graph."""
+        return self.folder / MODEL_FILE
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer's JSON."""
+        return self.folder / TOKENIZER_FILE
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        """Folder of the weights for the PyTorch fallback, or None if the bundle has none."""
+        folder = self.folder / CHECKPOINT_FOLDER
+        return folder if f"{CHECKPOINT_FOLDER}/{WEIGHTS_FILE}" in self.manifest.files else None
+
+
+def locate_bundle(model: str) -> Path:
+    """Return the folder that a model's name stands for.
+
+    Args:
+        model: empty for the embedded model; a path; or the name of a folder in the user's data
+        directory.
+
+    Raises:
+        BundleError: there is no such folder.
+    """
+    if not model:
+        return EMBEDDED_FOLDER
+    candidates = [Path(model).expanduser(), models_folder() / model]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise BundleError(
+        f"no bundle at {candidates[0]} nor at {candidates[1]}; "
+        f"make one with `python -m export CHECKPOINT --output {candidates[1]}`"
+    )
+
+
+def models_folder() -> Path:
+    """Where bundles with a name live on this system."""
+    return platformdirs.user_data_path("foretype", appauthor=False) / "models"
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check every file that its manifest lists.
+
+    Raises:
+        BundleError: the folder is no bundle, is of a newer format, or a file is missing, altered
+        or a link;
+            the message names the file, what was expected and what to do.
+    """
+    path = folder / MANIFEST_FILE
+    manifest = parse_manifest(_read_manifest_text(path), path)
+    for name in (MODEL_FILE, TOKENIZER_FILE):
+        if name not in manifest.files:
+            raise BundleError(f"{path} does not list {name}; export the model again")
+    for name, record in manifest.files.items():
+        _check_file(folder, name, record)
+    return Bundle(folder=folder, manifest=manifest)
+
+
+def parse_manifest(text: str, path: Path) -> Manifest:
+    """Read a manifest from JSON; unknown fields are refused, so that a typing error is seen.
+
+    Raises:
+        BundleError: it is no JSON object, of a newer format, or a field is missing, unknown or of
+        another type.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise BundleError(f"{path} is not JSON ({exc}); export the model again") from exc
+    if not isinstance(raw, dict):
+        raise BundleError(
+            f"{path} holds {type(raw).__name__}, expected an object; export the model again"
+        )
+    version = raw.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has format {version}, newer than {FORMAT_VERSION}, the newest that this "
+            "Foretype reads; upgrade Foretype"
+        )
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has format {version!r}, expected {FORMAT_VERSION}; export the model again"
+        )
+    try:
+        return _manifest_from(raw)
+    except (TypeError, ValueError, KeyError, AttributeError, BundleError) as exc:
+        raise BundleError(f"{path} is malformed: {exc}; export the model again") from exc
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """Return the manifest as JSON that `parse_manifest` reads back equal."""
+    return json.dumps(asdict(manifest), indent=2) + "\n"
+
+
+def record_file(path: Path) -> FileRecord:
+    """Return size and hash of a file, read in pieces."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileRecord(sha256=digest, n_bytes=path.stat().st_size)
+
+
+def _read_manifest_text(path: Path) -> str:
+    if not path.is_file() or path.is_symlink():
+        raise BundleError(
+            f"{path} is missing, so {path.parent} is no bundle; "
+            "make one with `python -m export CHECKPOINT`"
+        )
+    if path.stat().st_size > MANIFEST_BYTES:
+        raise BundleError(f"{path} is larger than {MANIFEST_BYTES} bytes; export the model again")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BundleError(f"{path} can't be read ({exc}); export the model again") from exc
+
+
+def _manifest_from(raw: dict[str, Any]) -> Manifest:
+    special = dict(raw["special_tokens"])
+    if special.get("fim") is not None:
+        special["fim"] = FimTokens(**special["fim"])
+        _check_choice("fim.order", special["fim"].order, ("spm", "psm"))
+    quantization = raw.get("quantization")
+    fields = raw | {
+        "spec": ModelSpec(**raw["spec"]),
+        "special_tokens": SpecialTokens(**special),
+        "tensors": TensorNames(**raw["tensors"]),
+        "quantization": Quantization(**quantization) if quantization else None,
+        "files": {_checked_name(n): FileRecord(**r) for n, r in raw["files"].items()},
+    }
+    manifest = Manifest(**fields)
+    _check_choice("layout", manifest.layout, ("fused", "portable"))
+    _check_choice("dtype", manifest.dtype, ("fp32", "fp16", "int8", "int4"))
+    _check_choice("cache_dtype", manifest.cache_dtype, ("fp32", "fp16"))
+    _check_token_ids(manifest)
+    return manifest
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BundleError(f"{name} is {value!r}{nearest_name(str(value), choices)}")
+
+
+def _check_token_ids(manifest: Manifest) -> None:
+    fim = manifest.special_tokens.fim
+    ids = {"end": manifest.special_tokens.end}
+    if fim is not None:
+        ids |= {"fim.prefix": fim.prefix, "fim.suffix": fim.suffix, "fim.middle": fim.middle}
+    for name, token in ids.items():
+        if not 0 <= token < manifest.spec.n_vocab:
+            raise BundleError(
+                f"{name} is token {token}, outside a vocabulary of {manifest.spec.n_vocab}"
+            )
+
+
+def _checked_name(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+        raise BundleError(f"file name {name!r} leaves the bundle's folder")
+    return name
+
+
+def _check_file(folder: Path, name: str, record: FileRecord) -> None:
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"{path} is missing or a link, expected a file; export the model again")
+    if path.resolve() != folder.resolve() / name:
+        raise BundleError(f"{path} lies outside the bundle's folder; export the model again")
+    if (n_bytes := path.stat().st_size) != record.n_bytes:
+        raise BundleError(
+            f"{path} has {n_bytes} bytes, the manifest says {record.n_bytes}; "
+            "it was truncated or altered: export the model again"
+        )
+    try:
+        found = record_file(path)
+    except OSError as exc:
+        raise BundleError(f"{path} can't be read ({exc}); check its permissions") from exc
+    if found.sha256 != record.sha256:
+        raise BundleError(
+            f"{path} has SHA-256 {found.sha256[:12]}..., "
+            f"the manifest says {record.sha256[:12]}...; "
+            "it was altered: export the model again"
+        )

@@ -1,0 +1,1 @@
+"""Text: one request's life, from the document to the ghost text."""

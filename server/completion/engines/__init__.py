@@ -1,0 +1,1 @@
+"""Completion engines: text in, text deltas out."""
