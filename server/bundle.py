@@ -48,21 +48,24 @@ class ModelSpec:
     n_embd: int
     n_ctx: int
     n_vocab: int
+    head_dim: int | None = None
+    """D where it is not n_embd / n_head, as in Qwen3 and Gemma."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not 0 < value < 2**31:
-                raise BundleError(f"{name} is {value}, must be a positive size")
-        if self.n_embd % self.n_head or self.n_head % self.n_kv_head:
-            raise BundleError(
-                f"n_embd {self.n_embd}, n_head {self.n_head}, n_kv_head {self.n_kv_head}: "
-                "each must divide the one before"
-            )
+            if name == "head_dim" and value is None:
+                continue
+            if type(value) is not int or not 0 < value < 2**31:
+                raise BundleError(f"{name} is {value!r}, must be a positive size")
+        if self.head_dim is None and self.n_embd % self.n_head:
+            raise BundleError(f"n_embd {self.n_embd} is no multiple of n_head {self.n_head}")
+        if self.n_head % self.n_kv_head:
+            raise BundleError(f"n_head {self.n_head} is no multiple of n_kv_head {self.n_kv_head}")
 
     @property
     def head_width(self) -> int:
         """D: the width of one attention head."""
-        return self.n_embd // self.n_head
+        return self.head_dim or self.n_embd // self.n_head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,9 @@
     ├── EngineError             a completion engine cannot answer
     ├── PluginError             a plugin does not import or breaks its contract
     ├── OptionsError            a setting or flag has no meaning here
+    ├── CheckpointError         a checkpoint is missing, malformed or in a form that is not read
     ├── UnsupportedModelError   an architecture that cannot be exported
+    ├── GraphError              an exported graph lacks a tensor, axis or shape that backends need
     └── ParityError             an exported graph disagrees with PyTorch
 
 Each message is one sentence that names what was found, what was expected and what to do.
@@ -58,8 +60,16 @@ class OptionsError(CompletionServerError):
     """A setting or flag has no meaning here; the message names the nearest one that has."""
 
 
+class CheckpointError(CompletionServerError):
+    """A checkpoint is missing, malformed or in a form that is not read, such as a pickle."""
+
+
 class UnsupportedModelError(CompletionServerError):
     """An architecture that cannot be exported; the message lists what can."""
+
+
+class GraphError(CompletionServerError):
+    """An exported graph lacks a tensor, axis or shape that the backends need."""
 
 
 class ParityError(CompletionServerError):

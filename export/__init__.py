@@ -1,0 +1,1 @@
+"""Turns a checkpoint into a servable bundle: `python -m export MODEL`."""
