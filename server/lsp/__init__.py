@@ -1,0 +1,1 @@
+"""The protocol: the only package that imports pygls and lsprotocol."""
