@@ -10,6 +10,7 @@ cache capacity.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.bundle import Bundle, ModelSpec
+from server.errors import BackendFailedError
 
 TokenIds = Sequence[int]
 Logits = npt.NDArray[np.float32]
@@ -96,7 +98,7 @@ class Backend(ABC):
         """Run the network over new tokens and append them to the cache.
 
         Args:
-            token_ids: [T], at least one; P + T must not exceed `spec.n_ctx`.
+            token_ids: [T], at least one, each in [0, V); P + T must not exceed `spec.n_ctx`.
             cache: made by `new_cache` of this backend.
             n_logits: in [0, T]; for how many of the last positions logits are wanted.
 
@@ -104,8 +106,9 @@ class Backend(ABC):
             [n_logits, V], float32, unnormalized; valid until the next call.
 
         Raises:
-            ValueError: no tokens, more tokens than fit, or `n_logits` out of range.
-            BackendFailedError: the network raised; the cache must not be used again.
+            ValueError: no tokens, more tokens than fit, a token id or `n_logits` out of range.
+            BackendFailedError: the network raised, or its logits are not finite; the cache must
+            not be used again.
         """
 
     def close(self) -> None:  # noqa: B027 - most backends hold nothing that must be given back
@@ -123,3 +126,30 @@ def check_forward_arguments(
         raise ValueError(f"{n_past} past and {n_new} new tokens exceed the context of {spec.n_ctx}")
     if not 0 <= n_logits <= n_new:
         raise ValueError(f"n_logits is {n_logits}, must be in [0, {n_new}]")
+    if min(token_ids) < 0 or max(token_ids) >= spec.n_vocab:
+        raise ValueError(f"a token id lies outside the vocabulary of {spec.n_vocab}")
+
+
+def check_truncation(n_tokens: int, n_held: int) -> None:
+    """Raise the `ValueError` that `KVCache.truncate` promises; for use by backends."""
+    if not 0 <= n_tokens <= n_held:
+        raise ValueError(f"can't truncate to {n_tokens} tokens, the cache holds {n_held}")
+
+
+def check_logits(logits: Logits) -> None:
+    """Refuse logits from which no token can be chosen; for use by backends.
+
+    One pass over the rows: a NaN or an infinity anywhere, or nothing but -inf, shows in the
+    maximum.
+
+    Args:
+        logits: [n_logits, V].
+
+    Raises:
+        BackendFailedError: a row holds a NaN or +inf, or all of them nothing but -inf.
+    """
+    if logits.size and not math.isfinite(logits.max()):
+        raise BackendFailedError(
+            "the network answered with logits that are not finite; its weights or its provider are "
+            "broken: choose another device or export the model again"
+        )
