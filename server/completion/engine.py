@@ -61,6 +61,8 @@ class EngineRequest:
     """Index of the candidate: 0 is the first; others are sampled so that they differ."""
     single_line: bool = False
     """A hint that nothing after the first line end will be shown."""
+    is_explicit: bool = False
+    """The user asked for it: an engine may take more time for a better answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,145 @@
+"""Prefill and decode: token ids in, one chosen token after another out.
+
+Pure but for the sequence that it drives: time, cancellation and choice are arguments. Does not know
+text, nor what the tokens mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from server.backends.contract import Logits
+from server.decoding.kv_caches import CachedSequence
+from server.decoding.sampling import Choose, ChosenToken
+
+PREFILL_CHUNK_TOKENS = 64  # A cancelled prefill stops after one chunk. Guessed.
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+Propose = Callable[[Sequence[int]], Sequence[int]]
+"""The tokens generated so far in, tokens that probably follow them out. They are verified in one
+pass and change nothing but the number of passes."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DraftCounts:
+    """How many drafted tokens were verified, and how many of them were right."""
+
+    drafted: int = 0
+    accepted: int = 0
+
+
+def no_draft(generated: Sequence[int]) -> Sequence[int]:
+    """Propose nothing."""
+    return ()
+
+
+def prefill(
+    sequence: CachedSequence,
+    token_ids: Sequence[int],
+    *,
+    is_cancelled: Callable[[], bool],
+    n_left: int = 0,
+    chunk_tokens: int = PREFILL_CHUNK_TOKENS,
+) -> bool:
+    """Run the tokens that a sequence lacks, chunk by chunk.
+
+    Args:
+        sequence: holds a front of `token_ids`.
+        token_ids: the whole prompt.
+        is_cancelled: asked before each chunk; what was run by then stays in the cache.
+        n_left: stop as soon as no more than this many tokens are lacking.
+        chunk_tokens: the most that one pass takes.
+
+    Returns:
+        Whether it came to its end.
+    """
+    while len(token_ids) - sequence.n_tokens > n_left:
+        if is_cancelled():
+            return False
+        end = min(sequence.n_tokens + chunk_tokens, len(token_ids))
+        sequence.forward(token_ids[sequence.n_tokens : end], n_logits=0)
+    return True
+
+
+def generate_tokens(
+    sequence: CachedSequence,
+    prompt: Sequence[int],
+    generated: list[int],
+    *,
+    choose: Choose,
+    end_ids: frozenset[int],
+    max_new_tokens: int,
+    is_cancelled: Callable[[], bool],
+    propose: Propose = no_draft,
+    counts: DraftCounts | None = None,
+) -> Generator[ChosenToken, None, FinishReason]:
+    """Yield token after token; return why it ended.
+
+    A drafted token is accepted where it is the one that would have been chosen anyway, so drafts
+    never change what is generated.
+
+    Args:
+        sequence: holds a front of prompt and generated tokens; what it lacks is run first.
+        prompt: at least one token.
+        generated: tokens that were generated already; each new token is appended before it is
+            yielded, so that a caller can go on elsewhere with the same list.
+        choose: asked once for each token, in order.
+        end_ids: tokens that end the text; never yielded.
+        max_new_tokens: limit of `generated`.
+        is_cancelled: asked before each pass.
+        propose: asked before each pass.
+        counts: counts the drafts.
+    """
+    while True:
+        n_seen = len(prompt) + len(generated)
+        if len(generated) >= max_new_tokens or n_seen > sequence.n_ctx:
+            return "length"
+        if is_cancelled():
+            return "cancelled"
+        n_useful = min(max_new_tokens - len(generated) - 1, sequence.n_ctx - n_seen)
+        draft = list(propose(generated))[:n_useful]
+        # A pass needs a token to give logits for, even if the cache holds them all.
+        sequence.truncate(n_seen - 1)
+        lacking = [*prompt, *generated][sequence.n_tokens :]
+        logits = sequence.forward(lacking + draft, n_logits=len(draft) + 1)
+        chosen = _verify(logits, generated, draft, choose, end_ids)
+        n_accepted = len(chosen) - 1
+        sequence.truncate(n_seen + n_accepted)
+        if counts is not None:
+            counts.drafted += len(draft)
+            counts.accepted += n_accepted
+        for token in chosen:
+            if token.token_id in end_ids:
+                return "stop"
+            generated.append(token.token_id)
+            yield token
+
+
+def _verify(
+    logits: Logits,
+    generated: Sequence[int],
+    draft: Sequence[int],
+    choose: Choose,
+    end_ids: frozenset[int],
+) -> list[ChosenToken]:
+    """Return the tokens that are chosen in a row: accepted ones of the draft, then one more.
+
+    Args:
+        logits: [len(draft) + 1, V].
+        generated: tokens before the first row.
+        draft: row i is what follows draft[:i].
+        choose: asked once for each token that is returned.
+        end_ids: after one of these nothing is chosen any more.
+    """
+    chosen: list[ChosenToken] = []
+    so_far = list(generated)
+    for row, drafted in zip(logits, [*draft, None], strict=True):
+        token = choose(so_far, row)
+        chosen.append(token)
+        if token.token_id != drafted or token.token_id in end_ids:
+            break
+        so_far.append(token.token_id)
+    return chosen

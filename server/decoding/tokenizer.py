@@ -1,0 +1,287 @@
+"""Text to token ids and back, over the `tokenizers` library, without losing a byte.
+
+The only module of this room that sees text. Does not know prompts, networks or fill-in-the-middle:
+special tokens are ids that no text is ever encoded to.
+"""
+
+from __future__ import annotations
+
+import bisect
+import codecs
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from server.errors import BundleError
+
+_SPACE_MARK = "▁"
+"""What stands for a space in the pieces of SentencePiece vocabularies."""
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+_LOOKS_BEHIND = re.compile(r"\(\?<|\\[bBAGKzZ]|(?<!\[)\^|\$")
+"""Constructs by which a split could depend on text before its own start."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EncodedText:
+    """Token ids and where words start; a word is a piece that tokens never straddle."""
+
+    token_ids: list[int] = field(default_factory=list)
+    word_offsets: list[int] = field(default_factory=list)
+    """Code-point offset of each word in the text, ascending."""
+    word_tokens: list[int] = field(default_factory=list)
+    """Index of each word's first token."""
+
+
+class Tokenizer:
+    """A vocabulary as bytes, and the way from text to token ids."""
+
+    def __init__(self, tokenizer_json: str, n_vocab: int, special_ids: Iterable[int] = ()) -> None:
+        """Read a tokenizer.
+
+        Args:
+            tokenizer_json: what tokenizer.json holds.
+            n_vocab: of the network; may differ from the tokenizer's own size.
+            special_ids: further tokens that no text may be encoded to.
+
+        Raises:
+            ValueError: it can't be read; the message says why.
+        """
+        from tokenizers import Tokenizer as Encoder  # Loaded late: the command line starts light.
+
+        raw = json.loads(tokenizer_json)
+        special_ids = set(special_ids)
+        special_ids |= {token["id"] for token in raw.get("added_tokens", ()) if token["special"]}
+        self.n_vocab = n_vocab
+        self.special_ids = frozenset(special_ids)
+        _make_lossless(raw, special_ids)
+        self.can_resume = _can_resume(raw)
+        """Whether encoding may go on from a word that lies far enough before a change."""
+        try:
+            encoder: Any = Encoder
+            self._encoder = encoder.from_str(json.dumps(raw))
+        except Exception as exc:  # The library raises bare exceptions.
+            raise ValueError(f"the tokenizers library can't read it: {exc}") from exc
+        self._encoder.encode_special_tokens = True  # A special token's text is text like any other.
+        self._piece_bytes = _piece_reader(raw, self._encoder)
+        self.token_bytes: tuple[bytes, ...] = tuple(
+            b"" if token_id in special_ids else self._piece_bytes(token_id)
+            for token_id in range(n_vocab)
+        )
+        """[V]; empty for special tokens and for ids that the tokenizer doesn't know."""
+        self._byte_ids = {text: i for i, text in enumerate(self.token_bytes) if len(text) == 1}
+
+    @classmethod
+    def from_file(cls, path: Path, n_vocab: int, special_ids: Iterable[int] = ()) -> Tokenizer:
+        """Read a bundle's tokenizer.
+
+        Raises:
+            BundleError: the file can't be read or is no tokenizer.
+        """
+        try:
+            return cls(path.read_text(encoding="utf-8"), n_vocab, special_ids)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise BundleError(
+                f"{path} is no tokenizer that can be read ({exc}); export the model again"
+            ) from exc
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text; never a special token, never an id from V on."""
+        return self.encode_words(text).token_ids
+
+    def encode_words(self, text: str) -> EncodedText:
+        """Return the token ids of a text and where its words start."""
+        encoding = self._encoder.encode(text, add_special_tokens=False)
+        encoded = EncodedText()
+        last_word: int | None = None
+        for token_id, word, (start, _) in zip(
+            encoding.ids, encoding.word_ids, encoding.offsets, strict=True
+        ):
+            if word is None or word != last_word:
+                encoded.word_offsets.append(start)
+                encoded.word_tokens.append(len(encoded.token_ids))
+                last_word = word
+            if token_id < self.n_vocab and token_id not in self.special_ids:
+                encoded.token_ids.append(token_id)
+            else:
+                encoded.token_ids.extend(self._spell(token_id))
+        return encoded
+
+    def _spell(self, token_id: int) -> Iterator[int]:
+        """Yield single-byte tokens for a token that may not be used; bytes without one get lost."""
+        for byte in self._piece_bytes(token_id):
+            if (byte_id := self._byte_ids.get(bytes([byte]))) is not None:
+                yield byte_id
+
+
+class IncrementalEncoder:
+    """Encodes a text that changes little from call to call; equals a fresh encoding, always.
+
+    It goes on from the last word that cannot be touched by the first change. A split looks ahead at
+    most to the end of a run of like characters, and no run holds both a line's text and its end; so
+    words up to the last whole line before the change stay as they are.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._text = ""
+        self._encoded = EncodedText()
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text."""
+        if text != self._text:
+            n_kept = self._count_kept_words(text) if self._tokenizer.can_resume else 0
+            self._encode_from(n_kept, text)
+        return list(self._encoded.token_ids)
+
+    @property
+    def n_last_word_tokens(self) -> int:
+        """How many tokens the last word of the last text has; 0: it was empty."""
+        encoded = self._encoded
+        return len(encoded.token_ids) - encoded.word_tokens[-1] if encoded.word_tokens else 0
+
+    def _count_kept_words(self, text: str) -> int:
+        """Return how many words of the last text are words of this one, surely."""
+        offsets = self._encoded.word_offsets
+        first_changed = bisect.bisect_left(
+            range(len(offsets)), True, key=lambda i: text[: offsets[i]] != self._text[: offsets[i]]
+        )
+        if first_changed == 0:
+            return 0
+        n_equal = offsets[first_changed - 1]
+        if first_changed == len(offsets) and text.startswith(self._text):
+            n_equal = len(self._text)
+        horizon = _last_whole_line(text, n_equal)
+        return max(0, bisect.bisect_right(offsets, horizon) - 1)
+
+    def _encode_from(self, n_kept: int, text: str) -> None:
+        """Keep that many words, encode the rest anew."""
+        kept = self._encoded
+        start = kept.word_offsets[n_kept] if n_kept else 0
+        n_tokens = kept.word_tokens[n_kept] if n_kept else 0
+        tail = self._tokenizer.encode_words(text[start:])
+        self._text = text
+        self._encoded = EncodedText(
+            token_ids=kept.token_ids[:n_tokens] + tail.token_ids,
+            word_offsets=kept.word_offsets[:n_kept] + [start + o for o in tail.word_offsets],
+            word_tokens=kept.word_tokens[:n_kept] + [n_tokens + i for i in tail.word_tokens],
+        )
+
+
+class Detokenizer:
+    """Token by token back to text: never half a character, line ends as LF."""
+
+    def __init__(self, token_bytes: Sequence[bytes], n_skipped: int = 0) -> None:
+        """Start a text whose first `n_skipped` bytes are not wanted."""
+        self._token_bytes = token_bytes
+        self._n_skipped = n_skipped
+        # Bytes that are no UTF-8 become U+FFFD, as everywhere.
+        utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
+
+    def add(self, token_id: int) -> str:
+        """Return the text that this token completes; empty while a character is not whole."""
+        data = self._token_bytes[token_id]
+        wanted = data[self._n_skipped :]
+        self._n_skipped -= len(data) - len(wanted)
+        return self._decoder.decode(wanted)
+
+
+def _last_whole_line(text: str, end: int) -> int:
+    """Return where the last line that is not blank and ends before `end` starts, after its indent;
+    -1: there is none.
+    """
+    line_end = text.rfind("\n", 0, end)
+    while line_end >= 0:
+        start = text.rfind("\n", 0, line_end)
+        if line := text[start + 1 : line_end].lstrip():
+            return line_end - len(line)
+        line_end = start
+    return -1
+
+
+def _stages(part: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the members of a (nested) sequence of pre-tokenizers, decoders or normalizers."""
+    if part is None:
+        return []
+    if part["type"] != "Sequence":
+        return [part]
+    members = next(value for value in part.values() if isinstance(value, list))
+    return [stage for member in members for stage in _stages(member)]
+
+
+def _can_resume(raw: dict[str, Any]) -> bool:
+    """Whether text is split from left to right by one pattern that never looks behind."""
+    if any(t["lstrip"] or t["rstrip"] or t["single_word"] for t in raw.get("added_tokens", ())):
+        return False
+    stages = [s for s in _stages(raw.get("pre_tokenizer")) if s.get("use_regex", True)]
+    *before, scan = stages or [{"type": ""}]
+    if any(stage["type"] != "Digits" for stage in before):
+        return False
+    if scan["type"] == "Split":
+        pattern = scan["pattern"].get("Regex", "^")
+        keeps_pieces = scan["behavior"] == ("Removed" if scan["invert"] else "Isolated")
+        return keeps_pieces and not _LOOKS_BEHIND.search(pattern)
+    return bool(scan["type"] == "ByteLevel")
+
+
+def _make_lossless(raw: dict[str, Any], special_ids: set[int]) -> None:
+    """Take out of a tokenizer what adds, drops or changes text.
+
+    A space put before the text, Unicode normalization and truncation would break the equality of a
+    text's bytes with its tokens' bytes, which token healing and the ghost text rest on.
+    """
+    for stage in _stages(raw.get("pre_tokenizer")):
+        if "add_prefix_space" in stage:
+            stage["add_prefix_space"] = False
+        if "prepend_scheme" in stage:
+            stage["prepend_scheme"] = "never"
+    marks_spaces = [s for s in _stages(raw.get("normalizer")) if s.get("content") == _SPACE_MARK]
+    for token in raw.get("added_tokens", ()):
+        token["special"] = token["id"] in special_ids
+    if "dropout" in raw["model"]:
+        raw["model"]["dropout"] = None
+    raw["normalizer"] = {"type": "Sequence", "normalizers": marks_spaces} if marks_spaces else None
+    raw |= {"truncation": None, "padding": None, "post_processor": None}
+
+
+def _piece_reader(raw: dict[str, Any], encoder: Any) -> Callable[[int], bytes]:
+    """Return the function that tells which bytes a token stands for."""
+    added: dict[int, bytes] = {
+        token["id"]: token["content"].encode() for token in raw.get("added_tokens", ())
+    }
+    parts = ("pre_tokenizer", "decoder", "normalizer")
+    stages = [stage for part in parts for stage in _stages(raw.get(part))]
+    kinds = {stage["type"] for stage in stages}
+    byte_of = _byte_alphabet() if "ByteLevel" in kinds else {}
+    marks_spaces = bool(kinds & {"Metaspace", "ByteFallback"}) or any(
+        stage.get("content") == _SPACE_MARK for stage in stages
+    )
+
+    def piece_bytes(token_id: int) -> bytes:
+        piece = encoder.id_to_token(token_id)
+        if token_id in added or piece is None:
+            return added.get(token_id, b"")
+        if byte_of:
+            return bytes(byte_of[c] for c in piece if c in byte_of)
+        if match := _BYTE_PIECE.fullmatch(piece):
+            return bytes([int(match[1], 16)])
+        if marks_spaces:
+            return bytes(piece.replace(_SPACE_MARK, " "), "utf-8")
+        return bytes(encoder.decode([token_id], skip_special_tokens=False), "utf-8")
+
+    return piece_bytes
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return which byte each character of a byte-level vocabulary stands for.
+
+    Printable bytes stand for themselves, the others for characters from U+0100 on. Source: Radford
+    et al. 2019, the published code of GPT-2, `bytes_to_unicode` of encoder.py.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}
