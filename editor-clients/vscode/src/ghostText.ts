@@ -1,0 +1,207 @@
+/**
+ * Ghost text that grows while the server writes. Knows nothing of what writes it.
+ *
+ * VS Code asks a provider once per change and keeps the answer. From 1.106 on it asks again, without
+ * hiding what it shows, when the provider is registered anew and the trigger command names it.
+ */
+import * as vscode from "vscode";
+import {
+  InlineCompletionItem, InlineCompletionRequest, LanguageClient, ProgressType, ResponseError,
+} from "vscode-languageclient/node";
+import { CursorLineItem, goesAlong, itemAfterTyping } from "./growth";
+
+/** Below this the trigger command ignores its arguments, so only finished text is shown. */
+const GROWS_SINCE = [1, 106] as const;
+/** A trigger that VS Code does not act on in this time was overtaken; measured: it takes about 60 ms. */
+const TRIGGER_TIMEOUT_MS = 400;
+/** VS Code must have taken the last answer before it is asked again; chosen by trial. */
+const SETTLE_MS = 15;
+
+const textOf = (item: InlineCompletionItem): string =>
+  typeof item.insertText === "string" ? item.insertText : item.insertText.value;
+
+/** One request and its answer so far. */
+class Answer {
+  items: InlineCompletionItem[] = [];
+  isDone = false;
+  readonly cancellation = new vscode.CancellationTokenSource();
+  grown: Promise<void>;
+  private wake!: () => void;
+  private readonly line: string;
+  private readonly shown = new Set<string>();
+
+  constructor(readonly document: vscode.TextDocument, readonly start: vscode.Position, readonly selected?: string) {
+    this.line = document.lineAt(start).text;
+    this.grown = new Promise((resolve) => (this.wake = resolve));
+  }
+
+  take(items: InlineCompletionItem[]): void {
+    if (items.length > 0) this.items = items;
+    this.wake();
+    this.grown = new Promise((resolve) => (this.wake = resolve));
+  }
+
+  /** What was typed since the request, or undefined if the document or the cursor went elsewhere. */
+  private typed(document: vscode.TextDocument, position: vscode.Position): string | undefined {
+    if (document !== this.document || position.isBefore(this.start)) return undefined;
+    const head = document.lineAt(this.start).text.slice(0, this.start.character);
+    const tail = document.lineAt(position).text.slice(position.character);
+    if (head + tail !== this.line) return undefined;
+    return document.getText(new vscode.Range(this.start, position));
+  }
+
+  /** Whether this answers a request at `position`, now or when it has grown. */
+  fits(document: vscode.TextDocument, position: vscode.Position): boolean {
+    const typed = this.typed(document, position);
+    if (typed === undefined || this.cancellation.token.isCancellationRequested) return false;
+    if (this.isDone) return this.at(document, position).length > 0;
+    return this.items.length === 0 ? typed === "" : this.items.some((item) => goesAlong(textOf(item), typed));
+  }
+
+  at(document: vscode.TextDocument, position: vscode.Position): [InlineCompletionItem, CursorLineItem][] {
+    const typed = this.typed(document, position);
+    if (typed === undefined) return [];
+    return this.items.flatMap((item) => {
+      const left = itemAfterTyping(textOf(item), typed, this.start.character);
+      return left ? [[item, left] as [InlineCompletionItem, CursorLineItem]] : [];
+    });
+  }
+
+  /** Whether an item is handed out for the first time, by the id that the server gave it. */
+  isNew(item: InlineCompletionItem): boolean {
+    const id = String(item.command?.arguments?.[0]);
+    return !this.shown.has(id) && this.shown.add(id) !== undefined;
+  }
+}
+
+export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Disposable {
+  private answer: Answer | undefined;
+  private registration: vscode.Disposable;
+  private trigger: NodeJS.Timeout | undefined;
+  private isBehind = false;
+  private nRequests = 0;
+  private readonly grows: boolean;
+
+  constructor(
+    private readonly extensionId: string,
+    private readonly selector: vscode.DocumentSelector,
+    private readonly client: () => LanguageClient | undefined,
+    private readonly isMuted: (document: vscode.TextDocument) => boolean,
+  ) {
+    const [major = 0, minor = 0] = vscode.version.split(".").map(Number);
+    this.grows = major > GROWS_SINCE[0] || (major === GROWS_SINCE[0] && minor >= GROWS_SINCE[1]);
+    this.registration = this.register();
+  }
+
+  async provideInlineCompletionItems(
+    document: vscode.TextDocument,
+    position: vscode.Position,
+    context: vscode.InlineCompletionContext,
+    token: vscode.CancellationToken,
+  ): Promise<vscode.InlineCompletionItem[]> {
+    this.settle();
+    const client = this.client();
+    if (!client?.isRunning() || this.isMuted(document)) return [];
+    let answer = this.answer;
+    const isAsked = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
+    if (isAsked || answer?.selected !== context.selectedCompletionInfo?.text || !answer?.fits(document, position)) {
+      this.stop();
+      answer = this.answer = this.ask(client, document, position, context, token);
+    }
+    while (!answer.isDone && answer.at(document, position).length === 0) await answer.grown;
+    if (token.isCancellationRequested || this.answer !== answer) return [];
+    return answer.at(document, position).map(([item, left]) => {
+      if (answer.isNew(item)) void client.sendNotification("textDocument/didShowCompletion", { item });
+      const replaced = item.range ? item.range.end.character - item.range.start.character : 0;
+      const range = new vscode.Range(position.line, left.column, position.line, position.character + replaced);
+      const command = item.command && client.protocol2CodeConverter.asCommand(item.command);
+      return new vscode.InlineCompletionItem(left.text, range, command);
+    });
+  }
+
+  /** End the answer that grows; what is shown stays until VS Code asks anew. */
+  stop(): void {
+    if (this.answer && !this.answer.isDone) {
+      this.answer.cancellation.cancel();
+      this.setGrowing(false);
+    }
+    this.answer = undefined;
+    this.isBehind = false;
+  }
+
+  dispose(): void {
+    this.stop();
+    clearTimeout(this.trigger);
+    this.registration.dispose();
+  }
+
+  /** Send a request. It follows VS Code's token only until text is there: growing makes VS Code cancel. */
+  private ask(
+    client: LanguageClient,
+    document: vscode.TextDocument,
+    position: vscode.Position,
+    context: vscode.InlineCompletionContext,
+    token: vscode.CancellationToken,
+  ): Answer {
+    const answer = new Answer(document, position, context.selectedCompletionInfo?.text);
+    token.onCancellationRequested(() => answer.items.length === 0 && answer.cancellation.cancel());
+    const params = client.code2ProtocolConverter.asInlineCompletionParams(document, position, context);
+    const isAsked = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
+    // Candidates that the user goes through must hold still, so only what comes by itself grows.
+    const partialResultToken = this.grows && !isAsked ? `foretype-${++this.nRequests}` : undefined;
+    const progress = partialResultToken
+      ? client.onProgress(new ProgressType<InlineCompletionItem[]>(), partialResultToken, (items) => this.grow(answer, items))
+      : undefined;
+    client.sendRequest(InlineCompletionRequest.type, { ...params, partialResultToken }, answer.cancellation.token)
+      .then((result) => this.finish(answer, Array.isArray(result) ? result : (result?.items ?? [])))
+      .catch((error: unknown) => {
+        this.finish(answer, []);
+        if (!(error instanceof ResponseError)) client.warn(`No answer to a request: ${String(error)}`);
+      })
+      .finally(() => progress?.dispose());
+    return answer;
+  }
+
+  private grow(answer: Answer, items: InlineCompletionItem[]): void {
+    const isFirst = answer.items.length === 0;
+    answer.take(items);
+    if (isFirst) this.setGrowing(true);
+    else this.show();
+  }
+
+  private finish(answer: Answer, items: InlineCompletionItem[]): void {
+    answer.isDone = true;
+    answer.take(items);
+    if (answer === this.answer) this.setGrowing(false);
+  }
+
+  /** Let Escape end the growing while it lasts; else the next piece would bring the text back. */
+  private setGrowing(isGrowing: boolean): void {
+    void vscode.commands.executeCommand("setContext", "foretype.isGrowing", isGrowing);
+  }
+
+  /** Make VS Code ask again. One trigger in flight: each would cancel the one before. */
+  private show(): void {
+    const editor = vscode.window.activeTextEditor;
+    if (!editor || !this.answer?.fits(editor.document, editor.selection.active)) return this.stop();
+    this.isBehind = this.trigger !== undefined;
+    if (this.isBehind) return;
+    this.trigger = setTimeout(() => this.settle(), TRIGGER_TIMEOUT_MS);
+    this.registration.dispose();
+    this.registration = this.register();
+    void vscode.commands.executeCommand("editor.action.inlineSuggest.trigger", {
+      providerId: `${this.extensionId}:*`, explicit: false,
+    });
+  }
+
+  /** VS Code asked: the next trigger may follow. */
+  private settle(): void {
+    clearTimeout(this.trigger);
+    this.trigger = undefined;
+    if (this.isBehind) setTimeout(() => this.isBehind && this.show(), SETTLE_MS);
+  }
+
+  private register(): vscode.Disposable {
+    return vscode.languages.registerInlineCompletionItemProvider(this.selector, this);
+  }
+}

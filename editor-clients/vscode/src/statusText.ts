@@ -1,0 +1,71 @@
+/** What the server says of itself, in words for a status bar. Knows no editor. */
+
+/** `foretype/status` of docs/protocol.md, as far as it is shown. */
+export interface Status {
+  state: "loading" | "ready" | "busy" | "off" | "inactive" | "error";
+  message?: string;
+  engine?: string;
+  model?: string;
+  backend?: string;
+  provider?: string;
+  device?: string;
+  dtype?: string;
+  skipped?: string[];
+  counters?: Record<string, number>;
+  lastRequest?: LastRequest | null;
+}
+
+/** One row of `foretype/requests`. */
+export interface LastRequest {
+  uri?: string;
+  source?: string;
+  reason?: string;
+  promptTokens?: number;
+  reusedTokens?: number;
+  newTokens?: number;
+  prefillMs?: number;
+  decodeMs?: number;
+  totalMs?: number;
+  finishReason?: string | null;
+  shownChars?: number;
+}
+
+const ICONS: Record<Status["state"], string> = {
+  loading: "loading~spin", ready: "wand", busy: "loading~spin", off: "circle-slash", inactive: "dash", error: "error",
+};
+
+/** One short line: the device and model while completions come, the name and state otherwise. */
+export function statusLine(status: Status, percentage?: number): string {
+  const icon = `$(${ICONS[status.state]})`;
+  if (status.state === "loading") return `${icon} Foretype${percentage === undefined ? "" : ` ${Math.round(percentage)}%`}`;
+  if (status.state !== "ready" && status.state !== "busy") return `${icon} Foretype`;
+  return `${icon} ${[status.model || status.engine || "Foretype", status.device].filter(Boolean).join(" · ")}`;
+}
+
+/** All that is known, a fact a line. */
+export function statusDetails(status: Status): string {
+  const { counters = {}, lastRequest: last } = status;
+  const runs = [status.backend, status.provider, status.dtype].filter(Boolean).join(", ");
+  return [
+    `Foretype: ${status.state}${status.message ? `: ${status.message}` : ""}`,
+    status.model && `Model: ${status.model}${runs && ` (${runs})`}`,
+    ...(status.skipped ?? []).map((reason) => `Skipped: ${reason}`),
+    last && `Last request: ${last.totalMs ?? 0} ms, ${last.reason || `${last.shownChars ?? 0} characters from ${last.source}`}`,
+    Object.entries(counters).map(([name, n]) => `${n} ${name}`).join(", "),
+  ].filter(Boolean).join("\n");
+}
+
+const COLUMNS: [title: string, cell: (request: LastRequest) => unknown][] = [
+  ["total ms", (r) => r.totalMs], ["prefill", (r) => r.prefillMs], ["decode", (r) => r.decodeMs],
+  ["prompt", (r) => r.promptTokens], ["reused", (r) => r.reusedTokens], ["new", (r) => r.newTokens],
+  ["chars", (r) => r.shownChars], ["source", (r) => r.source], ["finish", (r) => r.finishReason],
+  ["file", (r) => r.uri?.split("/").pop()], ["reason for nothing", (r) => r.reason],
+];
+
+/** The last requests as a table of text, newest first. */
+export function requestTable(requests: LastRequest[]): string {
+  const rows = [...requests].reverse().map((request) => COLUMNS.map(([, cell]) => String(cell(request) ?? "")));
+  const table = [COLUMNS.map(([title]) => title), ...rows];
+  const widths = COLUMNS.map((_, i) => Math.max(...table.map((row) => row[i]!.length)));
+  return table.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd()).join("\n") + "\n";
+}
