@@ -1,22 +1,43 @@
-"""One request's life: gates, cache, debounce, generation, growing text, one answer.
+"""One request's life: gates, memory, debounce, generation, growing text, one answer.
 
 Does not know the protocol, token ids or tensors.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from server.completion.engine import EngineUsage
-from server.completion.request import Answer, Candidate, CompletionRequest, Source, Trigger
-from server.completion.scheduler import Clock, MonotonicClock
+from server.completion.context import ContextChain
+from server.completion.engine import EngineInfo, EngineUsage
+from server.completion.engine_room import EngineRoom
+from server.completion.filters import FilterChain
+from server.completion.gates import Closed, closed_gate, document_gate
+from server.completion.generation import Generation
+from server.completion.memory import DocumentMemory, engine_request, offer_settings
+from server.completion.pending import OnGrowth, Pending
+from server.completion.request import Answer, CompletionRequest, Source, Trigger
+from server.completion.scheduler import (
+    Clock,
+    MonotonicClock,
+    ServiceTime,
+    TypingRhythm,
+    debounce_s,
+    done_within,
+)
 from server.completion.status import Status
+from server.errors import PluginError
 from server.options import Options
-from server.plugins import Plugins
+from server.plugins import Group, Plugins
 
-OnGrowth = Callable[[tuple[Candidate, ...]], None]
+logger = logging.getLogger(__name__)
+
+_REASONS = {"closed": "the server is shutting down", "forgotten": "the document was closed"}
+_SUPERSEDED = Answer(is_superseded=True, reason="a newer request took over")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +65,12 @@ class RequestRecord:
     usage: EngineUsage = field(default_factory=EngineUsage)
 
 
+@dataclass(slots=True)
+class _Document:
+    memory: DocumentMemory = field(default_factory=DocumentMemory)
+    pending: Pending | None = None
+
+
 class Completer:
     """Completes the documents of one server. Every method is called on the event loop."""
 
@@ -58,19 +85,59 @@ class Completer:
         self.counters = Counters()
         self.requests: deque[RequestRecord] = deque(maxlen=100)
         """The last requests, newest last."""
-        self.status = Status(state="loading")
+        self.status = Status(state="loading", message="the model is being loaded")
         self._options = options
         self._plugins = plugins
         self._on_status = on_status
         self._clock = clock or MonotonicClock()
+        self._documents: dict[str, _Document] = {}
+        self._running: set[Generation] = set()
+        self._rhythm = TypingRhythm()
+        self._service = ServiceTime()
+        self._room: EngineRoom | None = None
+        self._loaded: asyncio.Future[str] | None = None
+        self._load_chains()
+
+    # The engine's life.
 
     def start(self) -> None:
         """Load the engine in the background; `on_status` tells how it went."""
-        raise NotImplementedError
+        self._loaded = asyncio.get_running_loop().create_future()
+        self._room = EngineRoom(on_loaded=self._on_loaded, on_growth=self._on_growth)
+        self._room.load(self._options, self._plugins)
+        self._on_status(self.status)
 
     async def wait_ready(self) -> bool:
         """Wait until the engine is loaded; False if it cannot be (the status says why)."""
-        raise NotImplementedError
+        if self._loaded is None:
+            return False
+        return not await asyncio.shield(self._loaded)
+
+    async def close(self) -> None:
+        """Stop the engine and give back what it holds; open requests are answered first."""
+        for document in self._documents.values():
+            if document.pending is not None:
+                document.pending.settle("closed")
+        while any(document.pending is not None for document in self._documents.values()):
+            await asyncio.sleep(0)
+        if self._room is not None:
+            room, self._room = self._room, None
+            await room.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the engine does nothing and has nothing to do."""
+        return self._room is None or (self._room.is_idle and not self._running)
+
+    def _on_loaded(self, info: EngineInfo | None, error: str) -> None:
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.set_result(error)
+        if error:
+            self._set_status(Status(state="error", message=error))
+        else:
+            self._set_status(Status(state="ready" if self._options.enabled else "off", engine=info))
+
+    # Requests.
 
     async def complete(
         self, request: CompletionRequest, on_growth: OnGrowth | None = None
@@ -84,32 +151,286 @@ class Completer:
         Raises:
             asyncio.CancelledError: the task was cancelled; the engine is told to stop.
         """
-        raise NotImplementedError
+        started_s = self._clock.now()
+        self.counters.requests += 1
+        answer = Answer(reason="cancelled")
+        try:
+            answer = await self._answer(request, on_growth, started_s)
+        finally:
+            total_ms = 1000 * (self._clock.now() - started_s)
+            answer = replace(answer, total_ms=total_ms)
+            self._record(request, answer)
+        return answer
+
+    async def _answer(
+        self, request: CompletionRequest, on_growth: OnGrowth | None, started_s: float
+    ) -> Answer:
+        document = self._documents.setdefault(request.document, _Document())
+        if document.pending is not None:
+            document.pending.settle("superseded")
+            document.pending = None
+        if request.trigger == "automatic":
+            self._rhythm.keystroke(started_s)
+        closed = closed_gate(request, self._options) or self._engine_gate()
+        if closed is not None:
+            self._stop_unwanted()
+            self._show_gate(closed)
+            return Answer(reason=closed.reason)
+        if self.status.state in ("off", "inactive"):
+            self._set_status(replace(self.status, state="ready", message=""))
+        pending = document.pending = self._open(document, request, on_growth)
+        self._stop_unwanted()
+        try:
+            return await self._wait_for(pending, started_s)
+        except asyncio.CancelledError:
+            if document.pending is pending:
+                self._stop(pending.generations)
+            raise
+        finally:
+            if pending.warming is not None:
+                pending.warming.cancel()
+            if document.pending is pending:
+                document.pending = None
+
+    def _open(
+        self, document: _Document, request: CompletionRequest, on_growth: OnGrowth | None
+    ) -> Pending:
+        """Find or make the offers that answer a request."""
+        selected = request.selected_text
+        effective = replace(request, prefix=request.prefix + selected, selected_text="")
+        context = self._context(request)
+        n_candidates = self._options.candidates if request.trigger == "invoked" else 1
+        offers = []
+        for candidate in range(n_candidates):
+            settings = offer_settings(effective, self._options, context, candidate)
+            found = document.memory.find_offer(effective, settings)
+            if found is None:
+                made = document.memory.make_offer(effective, settings, self._filters)
+                made.update()
+                found = made, 0
+            offers.append(found)
+        return Pending(
+            request=effective,
+            selected_text=selected,
+            offers=offers,
+            on_growth=on_growth,
+            settled=asyncio.get_running_loop().create_future(),
+        )
+
+    async def _wait_for(self, pending: Pending, started_s: float) -> Answer:
+        source: Source = "cache"
+        if not pending.is_complete:
+            is_in_flight = pending.generations[0].run is not None
+            source = "in_flight" if is_in_flight else "model"
+        self._follow(pending)
+        pending.refresh()
+        if not pending.settled.done():
+            if source == "model" and pending.request.trigger == "automatic":
+                await self._debounce(pending)
+            self._go_on(pending)
+            spent_s = self._clock.now() - started_s
+            deadline_s = self._options.deadline_ms / 1000
+            await done_within(pending.settled, deadline_s - spent_s, self._clock)
+        if pending.settled.done() and pending.settled.result() == "superseded":
+            return replace(_SUPERSEDED, source=source)
+        candidates = pending.candidates()
+        how = pending.settled.result() if pending.settled.done() else "complete"
+        reason = _REASONS.get(how) or pending.reason()
+        return Answer(
+            candidates=candidates,
+            source=source if candidates else "none",
+            reason="" if candidates else reason,
+            usage=EngineUsage() if source == "cache" else pending.usage(),
+        )
+
+    async def _debounce(self, pending: Pending) -> None:
+        """Prefill at once, and wait for the next keystroke before decoding."""
+        options = self._options
+        wait_s = debounce_s(
+            self._rhythm,
+            self._service,
+            options.debounce_ms / 1000,
+            options.max_debounce_ms / 1000,
+        )
+        if wait_s > 0 and self._room is not None:
+            request = pending.generations[0].continued()
+            pending.warming = self._room.warm(request, is_background=False)
+            await done_within(pending.settled, wait_s, self._clock)
+
+    def _follow(self, pending: Pending) -> None:
+        """Let the generations that run already go on until this request has enough."""
+        for offer, _ in pending.offers:
+            if offer.generation.run is not None:
+                offer.generation.run.is_enough = offer.is_enough
+
+    def _go_on(self, pending: Pending) -> None:
+        """Start the generations that stand still although the request needs more of them."""
+        if self._room is None or pending.settled.done():
+            return
+        for offer, _ in pending.offers:
+            generation = offer.generation
+            if generation.run is None and not offer.is_complete and not generation.error:
+                self._room.start(generation, offer.is_enough, self._clock.now())
+                self._running.add(generation)
+        self._show_activity()
+
+    def _on_growth(self, generation: Generation) -> None:
+        """Pass on what an engine's run brought: text, its end, or an error."""
+        if generation.run is None:
+            self._running.discard(generation)
+            usage = generation.usage
+            self._service.note((usage.prefill_ms + usage.decode_ms) / 1000)
+            if generation.error:
+                self._set_status(replace(self.status, state="error", message=generation.error))
+        document = self._documents.get(generation.request.document)
+        pending = document.pending if document is not None else None
+        if pending is not None and generation in pending.generations:
+            pending.refresh()
+            if generation.run is None:
+                self._go_on(pending)  # It stopped for an older request, which needed less.
+        self._show_activity()
+
+    def _stop_unwanted(self) -> None:
+        """Stop the generations that no open request waits for."""
+        wanted = {
+            generation
+            for document in self._documents.values()
+            if document.pending is not None
+            for generation in document.pending.generations
+        }
+        self._stop([generation for generation in self._running if generation not in wanted])
+
+    def _stop(self, generations: list[Generation]) -> None:
+        for generation in generations:
+            generation.stop()
+            self._running.discard(generation)
+        self._show_activity()
 
     def warm(self, request: CompletionRequest) -> None:
         """Prefill in the background what a request at this place would need."""
-        raise NotImplementedError
+        is_closed = document_gate(request, self._options) or self._engine_gate()
+        document = self._documents.get(request.document)
+        is_busy = document is not None and document.pending is not None
+        if self._room is None or is_closed or is_busy or not request.prefix.strip():
+            return
+        settings = offer_settings(request, self._options, self._context(request), 0)
+        self._room.warm(engine_request(request, settings.generation), is_background=True)
 
     def document_closed(self, document: str) -> None:
         """Forget a document."""
-        raise NotImplementedError
+        known = self._documents.pop(document, None)
+        if known is not None:
+            if known.pending is not None:
+                known.pending.settle("forgotten")
+            self._stop([g for g in self._running if g.request.document == document])
+        if self._room is not None:
+            self._room.forget(document)
+
+    # Settings and plugins.
 
     def set_options(self, options: Options) -> None:
         """Use other settings from the next request on."""
+        has_other_plugins = (options.filters, options.context_sources) != (
+            self._options.filters,
+            self._options.context_sources,
+        )
         self._options = options
+        if has_other_plugins:
+            self._load_chains()
+        if self.status.state in ("ready", "off", "inactive"):
+            self._set_status(
+                replace(self.status, state="ready" if options.enabled else "off", message="")
+            )
+
+    def _load_chains(self) -> None:
+        self._filters = FilterChain(
+            self._load_all("filters", self._options.filters),
+            lambda name, how: self._plugins.block("filters", name, how),
+        )
+        self._context = ContextChain(
+            self._load_all("context", self._options.context_sources),
+            lambda name, how: self._plugins.block("context", name, how),
+        )
+
+    def _load_all(self, group: Group, names: tuple[str, ...]) -> list[tuple[str, Any]]:
+        """Load the plugins of a group that can be loaded; the others are named in the log."""
+        loaded = []
+        for name in names:
+            try:
+                plugin = self._plugins.load(group, name)
+            except PluginError as exc:
+                logger.warning("%s", exc)
+                continue
+            if callable(plugin):
+                loaded.append((name, plugin))
+            else:
+                self._plugins.block(group, name, "it cannot be called")
+        return loaded
+
+    # What the editor tells.
 
     def shown(self, completion_id: str) -> None:
         """Count a completion that the editor showed."""
-        raise NotImplementedError
+        self.counters.shown += 1
 
     def accepted(self, completion_id: str) -> None:
         """Count a completion that was accepted as a whole."""
-        raise NotImplementedError
+        self.counters.accepted += 1
 
     def partially_accepted(self, completion_id: str, n_chars: int) -> None:
         """Count a completion of which the first `n_chars` code points were accepted."""
-        raise NotImplementedError
+        self.counters.partially_accepted += 1
 
-    async def close(self) -> None:
-        """Stop the engine and give back what it holds; open requests are answered first."""
-        raise NotImplementedError
+    # What the user sees of it.
+
+    def _engine_gate(self) -> Closed | None:
+        if self._loaded is not None and self._loaded.done():
+            error = self._loaded.result()
+            return Closed(scope="engine", reason=error) if error else None
+        return Closed(scope="engine", reason="the model is being loaded")
+
+    def _show_gate(self, closed: Closed) -> None:
+        if closed.scope == "off":
+            self._set_status(replace(self.status, state="off", message=closed.reason))
+        elif closed.scope == "document":
+            self._set_status(replace(self.status, state="inactive", message=closed.reason))
+
+    def _show_activity(self) -> None:
+        """Say busy or ready, with the engine that really runs now."""
+        info = self._room.info if self._room is not None else self.status.engine
+        if self._running:
+            self._set_status(Status(state="busy", engine=info))
+        elif self.status.state == "busy":
+            self._set_status(Status(state="ready", engine=info))
+
+    def _set_status(self, status: Status) -> None:
+        if status != self.status:
+            self.status = status
+            self._on_status(status)
+
+    def _record(self, request: CompletionRequest, answer: Answer) -> None:
+        record = RequestRecord(
+            document=request.document,
+            trigger=request.trigger,
+            source=answer.source,
+            reason=answer.reason,
+            n_candidates=len(answer.candidates),
+            shown_chars=sum(len(candidate.text) for candidate in answer.candidates[:1]),
+            is_superseded=answer.is_superseded,
+            total_ms=answer.total_ms,
+            usage=answer.usage,
+        )
+        self.requests.append(record)
+        usage = answer.usage
+        logger.info(
+            "completion source=%s prompt_tokens=%d reused_tokens=%d new_tokens=%d prefill_ms=%.1f "
+            "decode_ms=%.1f total_ms=%.1f finish_reason=%s",
+            answer.source,
+            usage.prompt_tokens,
+            usage.reused_tokens,
+            usage.new_tokens,
+            usage.prefill_ms,
+            usage.decode_ms,
+            answer.total_ms,
+            usage.finish_reason,
+        )

@@ -1,0 +1,181 @@
+"""From generated text to shown text: where it ends, what is held back, what it replaces.
+
+Pure. One function, `present`, is the whole way from the engine's pieces to a candidate's text; it
+is the same for text that still grows and for text that is finished.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from server.completion.brackets import open_quote, outer_closers
+from server.completion.engine import TextDelta
+from server.completion.filters import Draft
+from server.completion.languages import first_line, last_line
+from server.completion.request import CompletionRequest
+from server.completion.stopping import StopRules, find_end
+
+_UNFINISHED_TOKEN = re.compile(r"<[|｜]?[\w▁ /-]{0,40}[|｜]?$")  # noqa: RUF001 - DeepSeek's bars
+_WORD_TAIL = re.compile(r"\w+$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """What is shown of a generated text."""
+
+    text: str
+    confidence: float = 1.0
+    """Mean probability per piece of the text that is left after the confidence cut, in [0, 1]."""
+    is_complete: bool = False
+    """More generated text would change nothing."""
+    reason: str = ""
+    """Why nothing is shown, where that is so."""
+
+
+def present(
+    request: CompletionRequest,
+    deltas: Sequence[TextDelta],
+    *,
+    rules: StopRules,
+    filters: Callable[[Draft], str],
+    min_confidence: float = 0.0,
+    is_ended: bool = False,
+) -> Presented:
+    """Return what a request is shown of the text that was generated for it so far.
+
+    Args:
+        request: the place that the text was generated for.
+        deltas: the generated pieces, the first one right after the cursor.
+        rules: where it ends.
+        filters: what shortens the text before it is shown.
+        min_confidence: the text is cut before the mean probability falls below; 0 cuts nothing.
+        is_ended: nothing more will come.
+    """
+    raw = "".join(delta.text for delta in deltas)
+    end = find_end(raw, rules, is_ended=is_ended)
+    text = raw if end is None else raw[:end]
+    sure, confidence = confident_chars(deltas, len(text), min_confidence)
+    is_unsure = sure < len(text)
+    is_complete = end is not None or is_unsure
+    if is_unsure:
+        text = without_half_word(text, sure)
+    elif not is_complete:
+        text = without_pending(text, request, rules, holds_word=min_confidence > 0)
+    draft = Draft(
+        text=text, prefix=request.prefix, suffix=request.suffix, language=request.language
+    )
+    shown = filters(draft)
+    reason = ""
+    if is_complete and not shown.strip():
+        shown = ""
+        reason = _why_nothing(raw, text, is_unsure)
+    return Presented(text=shown, confidence=confidence, is_complete=is_complete, reason=reason)
+
+
+def _why_nothing(raw: str, text: str, is_unsure: bool) -> str:
+    if is_unsure:
+        return "the model is unsure"
+    if not raw.strip():
+        return "the model has nothing to add"
+    return "the filters left nothing" if text.strip() else "the line is complete"
+
+
+def confident_chars(
+    deltas: Sequence[TextDelta], n_chars: int, min_confidence: float
+) -> tuple[int, float]:
+    """Return how many characters are sure enough, and the mean probability per piece of those.
+
+    The text ends before the first piece that takes the running mean below `min_confidence`.
+    """
+    total = 0.0
+    mean = 1.0
+    start = 0
+    for count, delta in enumerate(deltas, 1):
+        if start >= n_chars:
+            break
+        total += delta.logprob
+        confidence = math.exp(min(total / count, 0.0))
+        if confidence < min_confidence:
+            return start, mean
+        mean = confidence
+        start += len(delta.text)
+    return n_chars, mean
+
+
+def without_half_word(text: str, n_chars: int) -> str:
+    """Return the first `n_chars` of a text, less a word that would be cut in two."""
+    kept = text[:n_chars]
+    if kept and is_word(text[n_chars : n_chars + 1]):
+        kept = _WORD_TAIL.sub("", kept)
+    return kept.rstrip()
+
+
+def is_word(char: str) -> bool:
+    """Whether a character, if there is one, belongs to a word."""
+    return char.isalnum() or char == "_"
+
+
+def without_pending(
+    text: str, request: CompletionRequest, rules: StopRules, *, holds_word: bool = False
+) -> str:
+    """Return the part of an unfinished text that no later piece can make a rule cut.
+
+    Held back: white space at the end, closing characters that the rest of the line has, half a
+    special token, a line that may turn out to be the document's next one or to repeat an earlier
+    one, and the last word where the confidence may still cut it.
+    """
+    if holds_word:
+        text = _WORD_TAIL.sub("", text)
+    text = _UNFINISHED_TOKEN.sub("", text)
+    lines = text.split("\n")
+    if len(lines) > 1 and _may_be_cut(lines, request, rules):
+        lines.pop()
+    text = "\n".join(lines).rstrip()
+    rest = first_line(request.suffix).rstrip()
+    if rest and len(lines) == 1:
+        text = _without_overlap(text, rest)
+    return text.rstrip()
+
+
+def _may_be_cut(lines: Sequence[str], request: CompletionRequest, rules: StopRules) -> bool:
+    line = lines[-1]
+    if not any(c.isalnum() for c in line) or rules.next_line.startswith(line):
+        return True
+    earlier = [last_line(request.prefix) + lines[0], *lines[1:-1]]
+    return any(other.startswith(line) for other in earlier)
+
+
+def _without_overlap(text: str, rest: str) -> str:
+    """Drop the longest tail of a text that the rest of the line begins with."""
+    for size in range(min(len(text), len(rest)), 0, -1):
+        if text.endswith(rest[:size]):
+            return text[:-size]
+    return text
+
+
+def replaced_chars(text: str, request: CompletionRequest) -> int:
+    """Return how many characters after the cursor the text already contains, so that it replaces
+    them.
+
+    These are the closing characters that the text itself writes before it goes on, or the whole
+    rest of the line where the text's first line contains it.
+    """
+    rest = first_line(request.suffix).rstrip()
+    if not rest or not text:
+        return 0
+    cursor_line = last_line(request.prefix)
+    if rest[0] not in ")]}" and rest[0] != open_quote(cursor_line):
+        is_contained = len(rest) > 1 and rest.strip() in first_line(text)
+        return len(rest) if is_contained else 0
+    n_replaced = 0
+    for place in outer_closers(text, cursor_line, request.language):
+        if rest[n_replaced : n_replaced + 1] != text[place]:
+            break
+        n_replaced += 1
+        following = text[place + 1 : place + 2]
+        if following and following in ";,:" and rest[n_replaced : n_replaced + 1] == following:
+            n_replaced += 1
+    return n_replaced
