@@ -1,12 +1,22 @@
 """Doubles for tests: no weights, no clock, no thread of their own.
 
 FakeBackend     a network that says what a script tells it to say, and remembers every pass
+FakeBackends    backends that are tried one after another
+ByteTokenizer   a token per byte, and four special tokens
+FakeEngine      completes text from a script, piece by piece, when the test allows it
+FakePlugins     the registered plugins, and those that a test provides
+ManualClock     a time that passes when the test says so
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import math
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +30,18 @@ from server.backends.contract import (
     check_truncation,
 )
 from server.bundle import Bundle, ModelSpec
-from server.errors import BackendFailedError
+from server.decoding.tokenizer import Tokenizer, byte_alphabet
+from server.completion.engine import (
+    CancelToken,
+    CompletionEngine,
+    EngineInfo,
+    EngineRequest,
+    EngineUsage,
+    TextDelta,
+)
+from server.errors import BackendFailedError, CompletionServerError
+from server.options import Options
+from server.plugins import Group, Plugins
 
 FAKE_SPEC = ModelSpec(n_layer=1, n_head=1, n_kv_head=1, n_embd=1, n_ctx=64, n_vocab=260)
 """Room for the 256 bytes and four special tokens."""
@@ -129,3 +150,216 @@ class FakeBackend(Backend):
         row = np.zeros(self.spec.n_vocab, np.float32)
         row[said] = self._margin
         return row
+
+
+class ManualClock:
+    """A time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        sleeper = (self._now + seconds, asyncio.get_running_loop().create_future())
+        self._sleepers.append(sleeper)
+        try:
+            await sleeper[1]
+        finally:
+            self._sleepers.remove(sleeper)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; sleepers whose time has come wake at the event loop's next turn."""
+        self._now += seconds
+        for wakes_at, future in list(self._sleepers):
+            if wakes_at <= self._now and not future.done():
+                future.set_result(None)
+
+    @property
+    def n_sleepers(self) -> int:
+        return len(self._sleepers)
+
+
+class FakePlugins(Plugins):
+    """The registered plugins, and those that a test provides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.provided: dict[tuple[Group, str], Any] = {}
+
+    def provide(self, group: Group, name: str, plugin: Any) -> None:
+        self.provided[group, name] = plugin
+
+    def load(self, group: Group, name: str) -> Any:
+        if (group, name) in self.provided and (group, name) not in self._blocked:
+            return self.provided[group, name]
+        return super().load(group, name)
+
+
+Script = str | Callable[[EngineRequest], Sequence[str | TextDelta]]
+
+
+class FakeEngine(CompletionEngine):
+    """Completes text from a script, piece by piece.
+
+    Args:
+        script: a document of which every prefix is a beginning, the rest of which is said word by
+            word; or a function from the request to the pieces.
+        is_gated: each piece waits until the test allows it.
+        error: raised after the last piece.
+        load_error: raised by `load`.
+    """
+
+    def __init__(
+        self,
+        script: Script = "",
+        *,
+        is_gated: bool = False,
+        error: Exception | None = None,
+        load_error: Exception | None = None,
+    ) -> None:
+        self.script = script
+        self.error = error
+        self.load_error = load_error
+        self.streams: list[EngineRequest] = []
+        self.warmed: list[EngineRequest] = []
+        self.forgotten: list[str] = []
+        self.n_said = 0
+        self.n_cancelled = 0
+        self.is_closed = False
+        self.threads: set[str] = set()
+        self._gate = threading.Semaphore(0) if is_gated else None
+
+    def as_plugin(self) -> type[CompletionEngine]:
+        """Return a class whose `load` gives this engine."""
+        engine = self
+
+        class Loaded(FakeEngine):
+            @classmethod
+            def load(cls, options: Options) -> CompletionEngine:
+                if engine.load_error is not None:
+                    raise engine.load_error
+                return engine
+
+        return Loaded
+
+    @classmethod
+    def load(cls, options: Options) -> CompletionEngine:
+        raise CompletionServerError("a fake engine is provided by its test")
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(engine="fake", model="script")
+
+    def allow(self, n_pieces: int = 1) -> None:
+        """Let a gated engine say so many pieces more."""
+        assert self._gate is not None
+        self._gate.release(n_pieces)
+
+    def warm(self, request: EngineRequest, cancel: CancelToken) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.warmed.append(request)
+
+    def stream(
+        self, request: EngineRequest, cancel: CancelToken, usage: EngineUsage
+    ) -> Iterator[TextDelta]:
+        self.threads.add(threading.current_thread().name)
+        self.streams.append(request)
+        for piece in self._pieces(request)[: request.max_new_tokens]:
+            if not self._may_go_on(cancel):
+                self.n_cancelled += 1
+                usage.finish_reason = "cancelled"
+                return
+            usage.new_tokens += 1
+            self.n_said += 1
+            yield piece
+        if self.error is not None:
+            raise self.error
+        is_cut = usage.new_tokens >= request.max_new_tokens
+        usage.finish_reason = "length" if is_cut else "stop"
+
+    def forget(self, document: str) -> None:
+        self.forgotten.append(document)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def _may_go_on(self, cancel: CancelToken) -> bool:
+        while self._gate is not None and not cancel.is_cancelled:
+            if self._gate.acquire(timeout=0.001):
+                break
+        return not cancel.is_cancelled
+
+    def _pieces(self, request: EngineRequest) -> list[TextDelta]:
+        if callable(self.script):
+            said: Sequence[str | TextDelta] = self.script(request)
+        elif self.script.startswith(request.prefix):
+            said = re.findall(r"\s*\w+|\s*\W", self.script[len(request.prefix) :])
+        else:
+            said = []
+        return [
+            TextDelta(text=piece, logprob=math.log(0.9)) if isinstance(piece, str) else piece
+            for piece in said
+            if piece
+        ]
+
+
+class FakeBackends:
+    """Backends that are tried one after another, and why each was given up."""
+
+    def __init__(self, *backends: Backend) -> None:
+        self.failures: list[BackendFailedError] = []
+        self.is_closed = False
+        self._backends = backends
+
+    def current(self) -> Backend:
+        return self._backends[len(self.failures)]
+
+    def fail(self, exc: BackendFailedError) -> None:
+        self.failures.append(exc)
+        if len(self.failures) == len(self._backends):
+            raise exc
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class ByteTokenizer(Tokenizer):
+    """A real tokenizer whose token ids are bytes; ids from 256 on are special."""
+
+    END, PREFIX, SUFFIX, MIDDLE = 256, 257, 258, 259
+
+    def __init__(self, n_vocab: int = FAKE_SPEC.n_vocab) -> None:
+        super().__init__(byte_tokenizer_json(), n_vocab)
+
+
+def byte_tokenizer_json() -> str:
+    """Return the tokenizer.json of `ByteTokenizer`, for bundles made by tests."""
+    special = {
+        256: "<|endoftext|>",
+        257: "<|fim_prefix|>",
+        258: "<|fim_suffix|>",
+        259: "<|fim_middle|>",
+    }
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
+    raw = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": i, "content": text, "special": True, **flags} for i, text in special.items()
+        ],
+        "normalizer": None,
+        "pre_tokenizer": byte_level | {"use_regex": True},
+        "post_processor": None,
+        "decoder": byte_level | {"use_regex": True},
+        "model": {
+            "type": "BPE",
+            "vocab": byte_alphabet(),
+            "merges": [],
+        },
+    }
+    return json.dumps(raw)

@@ -1,0 +1,437 @@
+"""One request's life, with a scripted engine and a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from server.completion.completer import Completer
+from server.completion.engine import EngineRequest
+from server.completion.request import Answer, Candidate, CompletionRequest
+from server.completion.status import Status
+from server.errors import BundleError, EngineError
+from server.options import Options
+from tests.fakes import FakeEngine, FakePlugins, ManualClock
+
+SCRIPT = "def area(radius):\n    return pi * radius * radius\n\n\nprint(area(2))\n"
+NO_WAIT = Options(engine="fake", debounce_ms=0, max_debounce_ms=0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop and the engine's thread go on until something is so."""
+    while not condition():
+        await asyncio.sleep(0)
+
+
+class Room:
+    """A completer with its doubles."""
+
+    def __init__(self, engine: FakeEngine, options: Options) -> None:
+        self.engine = engine
+        self.clock = ManualClock()
+        self.statuses: list[Status] = []
+        self.plugins = FakePlugins()
+        self.plugins.provide("engines", "fake", engine.as_plugin())
+        self.completer = Completer(
+            options, self.plugins, clock=self.clock, on_status=self.statuses.append
+        )
+
+    async def ask(self, text: str, **fields: object) -> Answer:
+        return await self.completer.complete(request(text, **fields))
+
+    def asks(self, text: str, **fields: object) -> asyncio.Task[Answer]:
+        return asyncio.create_task(self.ask(text, **fields))
+
+
+def request(text: str, **fields: object) -> CompletionRequest:
+    """Make a request from a text in which the cursor is drawn as `$0`."""
+    prefix, _, suffix = text.partition("$0")
+    made = CompletionRequest(
+        document="file:///a.py", version=1, prefix=prefix, suffix=suffix, language="python"
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def room(
+    script: str | Callable[[EngineRequest], list[str]] = SCRIPT,
+    options: Options = NO_WAIT,
+    **engine: object,
+) -> AsyncIterator[Room]:
+    opened = Room(FakeEngine(script, **engine), options)  # type: ignore[arg-type]
+    opened.completer.start()
+    await opened.completer.wait_ready()
+    yield opened
+    await opened.completer.close()
+    assert opened.clock.n_sleepers == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def texts(answer: Answer) -> list[str]:
+    return [candidate.text for candidate in answer.candidates]
+
+
+async def test_a_line_is_completed_to_its_end() -> None:
+    async with room() as r:
+        answer = await r.ask("def area(radius):\n    return $0\n")
+        assert texts(answer) == ["pi * radius * radius"]
+        assert answer.source == "model"
+        assert answer.reason == ""
+        assert answer.usage.new_tokens == 6
+
+
+async def test_the_engine_is_touched_by_one_thread_only() -> None:
+    async with room(options=replace(NO_WAIT, debounce_ms=10)) as r:
+        task = r.asks("def $0")
+        await until(lambda: bool(r.engine.warmed))
+        r.clock.advance(0.01)
+        await task
+        assert r.engine.threads == {"foretype-engine"}
+
+
+async def test_typing_along_the_shown_text_needs_no_model() -> None:
+    async with room() as r:
+        first = await r.ask("def area(radius):\n    return $0\n")
+        for typed in ("p", "pi", "pi * ra"):
+            answer = await r.ask(f"def area(radius):\n    return {typed}$0\n")
+            assert texts(answer) == ["pi * radius * radius".removeprefix(typed)]
+            assert answer.source == "cache"
+            assert answer.candidates[0].id == first.candidates[0].id
+        assert len(r.engine.streams) == 1
+
+
+async def test_deleting_back_to_shown_text_needs_no_model() -> None:
+    async with room() as r:
+        await r.ask("def area(radius):\n    return $0\n")
+        await r.ask("def area(radius):\n    return x$0\n")
+        answer = await r.ask("def area(radius):\n    return $0\n")
+        assert answer.source == "cache"
+        assert texts(answer) == ["pi * radius * radius"]
+
+
+async def test_an_answer_without_text_is_remembered_with_its_reason() -> None:
+    async with room(script="x = 1") as r:
+        first = await r.ask("x = 1$0")
+        again = await r.ask("x = 1$0")
+        assert first.reason == again.reason == "the model has nothing to add"
+        assert len(r.engine.streams) == 1
+
+
+async def test_a_changed_suffix_asks_the_model_again() -> None:
+    async with room() as r:
+        await r.ask("def area(radius):\n    return $0\n")
+        await r.ask("def area(radius):\n    return $0\nx = 1\n")
+        assert len(r.engine.streams) == 2
+
+
+async def test_changed_settings_ask_again_and_the_old_ones_are_remembered() -> None:
+    async with room() as r:
+        await r.ask("def area(radius):\n    return $0\n")
+        r.completer.set_options(replace(NO_WAIT, temperature=0.5))
+        await r.ask("def area(radius):\n    return $0\n")
+        assert len(r.engine.streams) == 2
+        r.completer.set_options(NO_WAIT)
+        assert (await r.ask("def area(radius):\n    return $0\n")).source == "cache"
+
+
+async def test_a_bracket_that_the_editor_inserts_keeps_the_offer() -> None:
+    async with room(script="total = sum(values)\n") as r:
+        await r.ask("total = sum$0\n")
+        answer = await r.ask("total = sum($0)\n")
+        assert answer.source == "cache"
+        assert [(c.text, c.n_replaced) for c in answer.candidates] == [("values)", 1)]
+
+
+async def test_newer_request_supersedes_older() -> None:
+    async with room(is_gated=True) as r:
+        older = r.asks("def area(radius):\n    return $0\n")
+        await until(lambda: len(r.engine.streams) == 1)
+        newer = r.asks("def area(radius):\n    return x$0\n")
+        answer = await older
+        assert answer.is_superseded
+        assert answer.candidates == ()
+        r.engine.allow(100)
+        assert not (await newer).is_superseded
+        assert r.engine.n_cancelled == 1
+
+
+async def test_a_generation_in_flight_goes_on_for_the_newer_request() -> None:
+    async with room(is_gated=True) as r:
+        older = r.asks("def area(radius):\n    return $0\n")
+        r.engine.allow(2)
+        await until(lambda: r.engine.n_said == 2)
+        newer = r.asks("def area(radius):\n    return pi$0\n")
+        assert (await older).is_superseded
+        r.engine.allow(100)
+        answer = await newer
+        assert answer.source == "in_flight"
+        assert texts(answer) == [" * radius * radius"]
+        assert len(r.engine.streams) == 1
+
+
+async def test_requests_of_two_documents_do_not_supersede_each_other() -> None:
+    async with room() as r:
+        tasks = [r.asks("def $0", document=name) for name in ("file:///a", "file:///b")]
+        answers = await asyncio.gather(*tasks)
+        assert [answer.is_superseded for answer in answers] == [False, False]
+
+
+async def test_cancelling_raises_at_once_and_stops_the_engine() -> None:
+    async with room(is_gated=True) as r:
+        task = r.asks("def area(radius):\n    return $0\n")
+        r.engine.allow(1)
+        await until(lambda: r.engine.n_said == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: r.completer.is_idle)
+        assert r.engine.n_said == 1
+        assert r.engine.n_cancelled == 1
+
+
+async def test_a_cancelled_generation_is_gone_on_with() -> None:
+    async with room(is_gated=True) as r:
+        task = r.asks("def area(radius):\n    return $0\n")
+        r.engine.allow(2)
+        await until(lambda: r.engine.n_said == 2)
+        task.cancel()
+        await until(lambda: r.completer.is_idle)
+        r.engine.allow(100)
+        answer = await r.ask("def area(radius):\n    return $0\n")
+        assert texts(answer) == ["pi * radius * radius"]
+        assert r.engine.streams[1].prefix.startswith("def area(radius):\n    return pi")
+
+
+async def test_debounce_delays_decoding_but_not_prefilling() -> None:
+    async with room(options=Options(engine="fake", debounce_ms=60)) as r:
+        task = r.asks("def area(radius):\n    return $0\n")
+        await until(lambda: bool(r.engine.warmed))
+        assert r.engine.streams == []
+        r.clock.advance(0.059)
+        await asyncio.sleep(0)
+        assert r.engine.streams == []
+        r.clock.advance(0.001)
+        assert texts(await task) == ["pi * radius * radius"]
+
+
+async def test_debounce_is_skipped_on_a_hit_and_on_an_explicit_request() -> None:
+    async with room(options=Options(engine="fake", debounce_ms=60)) as r:
+        explicit = await r.ask("def area(radius):\n    return $0\n", trigger="invoked")
+        assert texts(explicit)[0] == "pi * radius * radius"
+        hit = await r.ask("def area(radius):\n    return p$0\n")
+        assert hit.source == "cache"
+
+
+async def test_a_request_superseded_while_it_waits_never_decodes() -> None:
+    async with room(options=Options(engine="fake", debounce_ms=60)) as r:
+        older = r.asks("d$0")
+        await until(lambda: bool(r.engine.warmed))
+        newer = r.asks("de$0")
+        assert (await older).is_superseded
+        await until(lambda: r.clock.n_sleepers == 1)
+        r.clock.advance(0.06)
+        await newer
+        assert [stream.prefix for stream in r.engine.streams] == ["de"]
+
+
+async def test_deadline_gives_whole_lines_and_the_rest_comes_from_the_cache() -> None:
+    async with room(is_gated=True, options=replace(NO_WAIT, deadline_ms=300)) as r:
+        task = r.asks("def area(radius):$0")
+        script_lines = "\n    return pi * radius * radius"
+        r.engine.allow(4)
+        await until(lambda: r.engine.n_said == 4)
+        await until(lambda: r.clock.n_sleepers == 1)
+        r.clock.advance(0.3)
+        first = await task
+        assert texts(first) == ["\n    return pi *"]
+        r.engine.allow(100)
+        await until(lambda: r.completer.is_idle)
+        again = await r.ask("def area(radius):$0")
+        assert texts(again) == [script_lines]
+        assert again.source == "cache"
+
+
+async def test_deadline_with_nothing_finished_says_so() -> None:
+    async with room(is_gated=True) as r:
+        task = r.asks("def $0")
+        await until(lambda: r.clock.n_sleepers == 1)
+        r.clock.advance(2.0)
+        assert (await task).reason == "nothing was finished in time"
+
+
+async def test_text_grows_and_the_answer_extends_it() -> None:
+    async with room(script="total = sum(values) / len(values)\n") as r:
+        grown: list[tuple[Candidate, ...]] = []
+        answer = await r.completer.complete(request("total = $0\n"), grown.append)
+        steps = [candidates[0].text for candidates in grown]
+        assert len(steps) > 3
+        assert all(new.startswith(old) for old, new in zip(steps, steps[1:], strict=False))
+        assert texts(answer)[0].startswith(steps[-1])
+        assert {c.id for candidates in grown for c in candidates} == {answer.candidates[0].id}
+
+
+async def test_an_explicit_request_gives_distinct_candidates() -> None:
+    def said(asked: EngineRequest) -> list[str]:
+        return [["one"], ["one "], ["two"]][asked.candidate]
+
+    async with room(script=said) as r:
+        answer = await r.ask("x = $0\n", trigger="invoked")
+        assert texts(answer) == ["one", "two"]
+        assert [stream.candidate for stream in r.engine.streams] == [0, 1, 2]
+
+
+async def test_selected_text_is_extended() -> None:
+    async with room() as r:
+        answer = await r.ask("def area(radius):\n    ret$0\n", selected_text="urn")
+        assert texts(answer) == ["urn pi * radius * radius"]
+
+
+async def test_a_failing_engine_is_a_reason_and_a_status_and_is_tried_again() -> None:
+    async with room(script=lambda _: [], error=EngineError("no answer from the server")) as r:
+        answer = await r.ask("x = $0")
+        assert answer.reason == "no answer from the server"
+        assert r.statuses[-1].state == "error"
+        r.engine.error = None
+        r.engine.script = "x = 12"
+        assert texts(await r.ask("x = $0")) == ["12"]
+        assert r.statuses[-1].state == "ready"
+
+
+async def test_an_engine_that_cannot_be_loaded_leaves_the_completer_up() -> None:
+    async with room(load_error=BundleError("no manifest.json in /models/x")) as r:
+        assert r.statuses[-1] == Status(state="error", message="no manifest.json in /models/x")
+        assert (await r.ask("x = $0")).reason == "no manifest.json in /models/x"
+
+
+async def test_an_unknown_engine_is_named() -> None:
+    async with room(options=replace(NO_WAIT, engine="fakee")) as r:
+        assert "no plugin 'fakee'" in r.completer.status.message
+
+
+async def test_requests_before_the_engine_is_loaded_say_so() -> None:
+    r = Room(FakeEngine(SCRIPT), NO_WAIT)
+    assert (await r.ask("x = $0")).reason == "the model is being loaded"
+    await r.completer.close()
+
+
+async def test_status_goes_from_loading_over_busy_to_ready() -> None:
+    async with room() as r:
+        await r.ask("def $0")
+        await until(lambda: r.completer.is_idle)
+        assert [status.state for status in r.statuses] == ["loading", "ready", "busy", "ready"]
+
+
+async def test_switching_off_and_on_again() -> None:
+    async with room() as r:
+        r.completer.set_options(replace(NO_WAIT, enabled=False))
+        assert (await r.ask("def $0")).reason == "switched off"
+        assert r.statuses[-1].state == "off"
+        r.completer.set_options(NO_WAIT)
+        assert r.statuses[-1].state == "ready"
+        assert (await r.ask("def $0")).candidates
+
+
+async def test_a_denied_path_is_inactive_and_the_next_document_is_not() -> None:
+    async with room() as r:
+        assert (await r.ask("KEY=$0", path=".env")).reason == "the path is denied by '.env'"
+        assert r.statuses[-1].state == "inactive"
+        assert r.engine.streams == []
+        assert (await r.ask("def $0", document="file:///b.py")).candidates
+        await until(lambda: r.completer.is_idle)
+        assert r.statuses[-1].state == "ready"
+
+
+async def test_warming_prefills_and_asks_for_no_text() -> None:
+    async with room() as r:
+        r.completer.warm(request("def area$0"))
+        await until(lambda: r.completer.is_idle)
+        assert [warmed.prefix for warmed in r.engine.warmed] == ["def area"]
+        assert r.engine.streams == []
+
+
+async def test_a_denied_document_is_never_warmed() -> None:
+    async with room() as r:
+        r.completer.warm(request("KEY=$0", path="secrets/.env"))
+        await until(lambda: r.completer.is_idle)
+        assert r.engine.warmed == []
+
+
+async def test_a_closed_document_is_forgotten_by_the_engine_too() -> None:
+    async with room() as r:
+        await r.ask("def $0")
+        r.completer.document_closed("file:///a.py")
+        await until(lambda: r.completer.is_idle)
+        assert r.engine.forgotten == ["file:///a.py"]
+        assert (await r.ask("def $0")).source == "model"
+
+
+async def test_a_filter_that_breaks_its_contract_is_blocked_and_named() -> None:
+    r = Room(FakeEngine(SCRIPT), replace(NO_WAIT, filters=("raises", "longer", "blank")))
+
+    def raises(draft: object) -> str:
+        raise ValueError("no")
+
+    r.plugins.provide("filters", "raises", raises)
+    r.plugins.provide("filters", "longer", lambda draft: draft.text + "!")
+    r.completer.set_options(replace(NO_WAIT, filters=("raises", "longer", "blank", "special")))
+    r.completer.start()
+    await r.completer.wait_ready()
+    answer = await r.ask("def area(radius):\n    return $0\n")
+    assert texts(answer) == ["pi * radius * radius"]
+    assert r.plugins._blocked["filters", "raises"] == "it raised ValueError: no"
+    assert r.plugins._blocked["filters", "longer"] == "it made the text longer"
+    await r.completer.close()
+
+
+async def test_a_context_source_reaches_the_engine() -> None:
+    options = replace(NO_WAIT, context_sources=("path",))
+    async with room(options=options) as r:
+        await r.ask("def $0", path="src/a.py")
+        assert r.engine.streams[0].context == "# src/a.py\n"
+
+
+async def test_the_last_requests_are_recorded_without_their_text() -> None:
+    async with room() as r:
+        for n in range(120):
+            await r.ask(f"x = {n}$0")
+        assert len(r.completer.requests) == 100
+        record = r.completer.requests[-1]
+        assert record.document == "file:///a.py"
+        assert record.reason == "the model has nothing to add"
+        assert "x = " not in repr(record)
+
+
+async def test_closing_answers_open_requests_and_closes_the_engine() -> None:
+    r = Room(FakeEngine(SCRIPT, is_gated=True), NO_WAIT)
+    r.completer.start()
+    await r.completer.wait_ready()
+    task = r.asks("def $0")
+    await until(lambda: bool(r.engine.streams))
+    await r.completer.close()
+    assert (await task).reason == "the server is shutting down"
+    assert r.engine.is_closed
+
+
+async def test_half_characters_never_reach_the_engine() -> None:
+    async with room() as r:
+        await r.ask("x = '\ud83d$0'\udc00")
+        assert r.engine.streams[0].prefix == "x = '\ufffd"
+
+
+async def test_five_hundred_requests_are_answered_once_each_and_the_last_is_right() -> None:
+    script = "value = " + " + ".join(f"term_{n}" for n in range(200)) + "\n"
+    async with room(script=script) as r:
+        tasks = []
+        for n in range(500):
+            tasks.append(r.asks(script[: 9 + n] + "$0"))
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*tasks)
+        assert len(answers) == 500
+        assert script[9 + 499 :].startswith(texts(answers[-1])[0])
+        await until(lambda: r.completer.is_idle)
+        assert len(asyncio.all_tasks()) == 1
+        assert r.completer.counters.requests == 500
