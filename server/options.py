@@ -177,7 +177,16 @@ class Options:
     )
     seed: int = setting(0, "Seed of the sampling.", minimum=0, maximum=2**32 - 1)
     filters: tuple[str, ...] = setting(
-        ("special", "control", "repetition", "suffix", "indentation", "blank"),
+        (
+            "special",
+            "control",
+            "secrets",
+            "repetition",
+            "suffix",
+            "closers",
+            "indentation",
+            "blank",
+        ),
         "Filters that a completion passes before it is shown, in this order.",
     )
     context_sources: tuple[str, ...] = setting(
