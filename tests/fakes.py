@@ -11,6 +11,7 @@ ManualClock     a time that passes when the test says so
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import re
 import threading
@@ -30,7 +31,6 @@ from server.backends.contract import (
     check_truncation,
 )
 from server.bundle import Bundle, ModelSpec
-from server.decoding.tokenizer import Tokenizer, byte_alphabet
 from server.completion.engine import (
     CancelToken,
     CompletionEngine,
@@ -39,6 +39,7 @@ from server.completion.engine import (
     EngineUsage,
     TextDelta,
 )
+from server.decoding.tokenizer import Tokenizer, byte_alphabet
 from server.errors import BackendFailedError, CompletionServerError
 from server.options import Options
 from server.plugins import Group, Plugins

@@ -6,8 +6,8 @@ text, nor what the tokens mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from server.backends.contract import Logits
@@ -24,11 +24,15 @@ pass and change nothing but the number of passes."""
 
 
 @dataclass(slots=True, kw_only=True)
-class DraftCounts:
-    """How many drafted tokens were verified, and how many of them were right."""
+class Progress:
+    """How far one answer has come; outlives the sequence that it was begun on."""
 
-    drafted: int = 0
-    accepted: int = 0
+    generated: list[int] = field(default_factory=list)
+    """All tokens so far, accepted drafts and healed ones included."""
+    n_drafted: int = 0
+    n_accepted: int = 0
+    finish_reason: FinishReason | None = None
+    """None while it runs."""
 
 
 def no_draft(generated: Sequence[int]) -> Sequence[int]:
@@ -67,16 +71,15 @@ def prefill(
 def generate_tokens(
     sequence: CachedSequence,
     prompt: Sequence[int],
-    generated: list[int],
+    progress: Progress,
     *,
     choose: Choose,
     end_ids: frozenset[int],
     max_new_tokens: int,
     is_cancelled: Callable[[], bool],
     propose: Propose = no_draft,
-    counts: DraftCounts | None = None,
-) -> Generator[ChosenToken, None, FinishReason]:
-    """Yield token after token; return why it ended.
+) -> Iterator[ChosenToken]:
+    """Yield token after token, until `progress` has a finish reason.
 
     A drafted token is accepted where it is the one that would have been chosen anyway, so drafts
     never change what is generated.
@@ -84,21 +87,23 @@ def generate_tokens(
     Args:
         sequence: holds a front of prompt and generated tokens; what it lacks is run first.
         prompt: at least one token.
-        generated: tokens that were generated already; each new token is appended before it is
-            yielded, so that a caller can go on elsewhere with the same list.
+        progress: may have tokens already; each new token is added before it is yielded, so that a
+            caller can go on elsewhere from there.
         choose: asked once for each token, in order.
         end_ids: tokens that end the text; never yielded.
-        max_new_tokens: limit of `generated`.
+        max_new_tokens: limit of all generated tokens.
         is_cancelled: asked before each pass.
         propose: asked before each pass.
-        counts: counts the drafts.
     """
+    generated = progress.generated
     while True:
         n_seen = len(prompt) + len(generated)
         if len(generated) >= max_new_tokens or n_seen > sequence.n_ctx:
-            return "length"
+            progress.finish_reason = "length"
+            return
         if is_cancelled():
-            return "cancelled"
+            progress.finish_reason = "cancelled"
+            return
         n_useful = min(max_new_tokens - len(generated) - 1, sequence.n_ctx - n_seen)
         draft = list(propose(generated))[:n_useful]
         # A pass needs a token to give logits for, even if the cache holds them all.
@@ -106,14 +111,13 @@ def generate_tokens(
         lacking = [*prompt, *generated][sequence.n_tokens :]
         logits = sequence.forward(lacking + draft, n_logits=len(draft) + 1)
         chosen = _verify(logits, generated, draft, choose, end_ids)
-        n_accepted = len(chosen) - 1
-        sequence.truncate(n_seen + n_accepted)
-        if counts is not None:
-            counts.drafted += len(draft)
-            counts.accepted += n_accepted
+        sequence.truncate(n_seen + len(chosen) - 1)
+        progress.n_drafted += len(draft)
+        progress.n_accepted += len(chosen) - 1
         for token in chosen:
             if token.token_id in end_ids:
-                return "stop"
+                progress.finish_reason = "stop"
+                return
             generated.append(token.token_id)
             yield token
 

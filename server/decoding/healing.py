@@ -30,6 +30,8 @@ class Vocabulary:
         """
         ids = sorted((i for i, text in enumerate(token_bytes) if text), key=token_bytes.__getitem__)
         self.token_bytes = token_bytes
+        self.silent_ids = tuple(i for i, text in enumerate(token_bytes) if not text)
+        """Tokens without bytes: special ones, and those that the tokenizer doesn't know."""
         self._ids: IdArray = np.array(ids, np.int64)
         self._sorted = [token_bytes[i] for i in ids]
 

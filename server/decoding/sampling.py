@@ -41,7 +41,7 @@ def make_choose(
     rng: np.random.Generator,
     *,
     processors: Sequence[Processor] = (),
-    forbidden_ids: IdArray | None = None,
+    forbidden_ids: Sequence[int] = (),
 ) -> Choose:
     """Compose the rules of a request.
 
@@ -49,9 +49,10 @@ def make_choose(
         options: temperature 0 takes the likeliest token and draws nothing from `rng`.
         rng: one number is drawn per token, so that the same seed gives the same text.
         processors: applied in this order.
-        forbidden_ids: [n] tokens that are never chosen; they keep their share of the probability.
+        forbidden_ids: tokens that are never chosen; they keep their share of the probability.
     """
-    is_forbidden = frozenset(forbidden_ids.tolist()) if forbidden_ids is not None else frozenset()
+    is_forbidden = frozenset(forbidden_ids)
+    masked = np.array(forbidden_ids, np.int64)
 
     def choose(generated: Sequence[int], logits: Logits) -> ChosenToken:
         if not processors and options.temperature == 0:
@@ -59,8 +60,7 @@ def make_choose(
             if token_id not in is_forbidden:
                 return ChosenToken(token_id, float(logits[token_id]) - log_sum_exp(logits))
         log_probs = log_softmax(logits)
-        if forbidden_ids is not None:
-            log_probs[forbidden_ids] = -np.inf
+        log_probs[masked] = -np.inf
         for process in processors:
             log_probs = process(generated, log_probs)
         token_id = sample(log_probs, options, rng)

@@ -256,7 +256,7 @@ def _piece_reader(raw: dict[str, Any], encoder: Any) -> Callable[[int], bytes]:
     parts = ("pre_tokenizer", "decoder", "normalizer")
     stages = [stage for part in parts for stage in _stages(raw.get(part))]
     kinds = {stage["type"] for stage in stages}
-    byte_of = _byte_alphabet() if "ByteLevel" in kinds else {}
+    byte_of = byte_alphabet() if "ByteLevel" in kinds else {}
     marks_spaces = bool(kinds & {"Metaspace", "ByteFallback"}) or any(
         stage.get("content") == _SPACE_MARK for stage in stages
     )
@@ -276,7 +276,7 @@ def _piece_reader(raw: dict[str, Any], encoder: Any) -> Callable[[int], bytes]:
     return piece_bytes
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """Return which byte each character of a byte-level vocabulary stands for.
 
     Printable bytes stand for themselves, the others for characters from U+0100 on. Source: Radford
