@@ -9,10 +9,60 @@ from __future__ import annotations
 from server.completion.languages import language_facts
 
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
-_CLOSERS = {closer: opener for opener, closer in _OPENERS.items()}
+_CLOSERS = frozenset(_OPENERS.values())
 _QUOTES = "\"'`"
-_SCANNED_LINES = 300
+SCANNED_LINES = 300
 """Lines above the cursor in which an open bracket is looked for (guessed)."""
+
+
+class _Scanner:
+    """What is open, innermost last: the closing characters that are waited for."""
+
+    def __init__(self, *, has_quotes: bool) -> None:
+        self.waiting: list[str] = []
+        self._has_quotes = has_quotes
+        self._previous = ""
+        self._templates: list[bool] = []
+        """For each open quote, whether `{` or `${` inside it opens code."""
+
+    def read(self, char: str) -> bool:
+        """Read a character; return whether it closes something that is not waited for."""
+        previous, self._previous = self._previous, char
+        if self._is_in_string:
+            self._read_in_string(char, previous)
+        elif char == "\n":
+            pass
+        elif char in _OPENERS:
+            self.waiting.append(_OPENERS[char])
+        elif char in _CLOSERS:
+            return not self._close(char)
+        elif self._has_quotes and char in _QUOTES and not _is_apostrophe(char, previous):
+            self.waiting.append(char)
+            self._templates.append(char == "`" or previous in ("f", "F"))
+        return False
+
+    @property
+    def _is_in_string(self) -> bool:
+        return bool(self.waiting) and self.waiting[-1] in _QUOTES
+
+    def _read_in_string(self, char: str, previous: str) -> None:
+        quote = self.waiting[-1]
+        if (char == quote and previous != "\\") or (char == "\n" and quote != "`"):
+            self.waiting.pop()
+            self._templates.pop()
+        elif char == "{" and self._templates[-1] and (previous == "$" or quote != "`"):
+            self.waiting.append("}")
+        elif char == "\\" and previous == "\\":
+            self._previous = ""  # An escaped backslash escapes nothing.
+
+    def _close(self, char: str) -> bool:
+        for place in range(len(self.waiting) - 1, -1, -1):
+            if self.waiting[place] in _QUOTES:
+                return False
+            if self.waiting[place] == char:
+                del self.waiting[place:]
+                return True
+        return False
 
 
 def outer_closers(text: str, cursor_line: str, language: str) -> list[int]:
@@ -23,46 +73,26 @@ def outer_closers(text: str, cursor_line: str, language: str) -> list[int]:
         cursor_line: the cursor's line up to the cursor, for an open string.
         language: prose has no quotes that must close.
     """
-    has_quotes = not language_facts(language).is_prose
-    quote = open_quote(cursor_line) if has_quotes else ""
-    quote_is_outer = bool(quote)
-    depth = {opener: 0 for opener in _OPENERS}
-    places: list[int] = []
-    previous = cursor_line[-1:]
+    scanner = _Scanner(has_quotes=not language_facts(language).is_prose)
+    for char in cursor_line:
+        scanner.read(char)
+    n_outer = len(scanner.waiting)
+    places = []
     for place, char in enumerate(text):
-        if quote:
-            if char == quote and previous != "\\":
-                if quote_is_outer:
-                    places.append(place)
-                quote = ""
-            elif char == "\n":
-                quote = ""
-        elif char in _OPENERS:
-            depth[char] += 1
-        elif char in _CLOSERS:
-            opener = _CLOSERS[char]
-            if depth[opener]:
-                depth[opener] -= 1
-            else:
-                places.append(place)
-        elif has_quotes and _starts_string(char, previous):
-            quote, quote_is_outer = char, False
-        previous = char
+        closes_nothing = scanner.read(char)
+        n_waiting = len(scanner.waiting)
+        if closes_nothing or (n_waiting < n_outer and char != "\n"):
+            places.append(place)
+        n_outer = min(n_outer, n_waiting)
     return places
 
 
 def open_quote(line: str) -> str:
     """Return the quote of the string that is still open at a line's end; empty: none is."""
-    quote = ""
-    previous = ""
+    scanner = _Scanner(has_quotes=True)
     for char in line:
-        if quote:
-            if char == quote and previous != "\\":
-                quote = ""
-        elif _starts_string(char, previous):
-            quote = char
-        previous = char
-    return quote
+        scanner.read(char)
+    return scanner.waiting[-1] if scanner.waiting and scanner.waiting[-1] in _QUOTES else ""
 
 
 def open_brackets(prefix: str) -> list[str]:
@@ -70,26 +100,12 @@ def open_brackets(prefix: str) -> list[str]:
 
     Looks at the last lines only, so brackets that opened far above may be missing.
     """
-    waiting: list[str] = []
-    for line in prefix.rsplit("\n", _SCANNED_LINES)[-_SCANNED_LINES:]:
-        quote = ""
-        previous = ""
-        for char in line:
-            if quote:
-                if char == quote and previous != "\\":
-                    quote = ""
-            elif char in _OPENERS:
-                waiting.append(_OPENERS[char])
-            elif waiting and char == waiting[-1]:
-                waiting.pop()
-            elif _starts_string(char, previous):
-                quote = char
-            previous = char
-    return waiting
+    scanner = _Scanner(has_quotes=True)
+    for char in "\n".join(prefix.split("\n")[-SCANNED_LINES:]):
+        scanner.read(char)
+    return [closer for closer in scanner.waiting if closer in _CLOSERS]
 
 
-def _starts_string(char: str, previous: str) -> bool:
-    """Whether a quote opens a string: an apostrophe in a word (`don't`) does not."""
-    return char in _QUOTES and not (
-        char == "'" and previous.isalnum() and previous not in "rbfuRBFU"
-    )
+def _is_apostrophe(char: str, previous: str) -> bool:
+    """Whether a quote stands in a word (`don't`) and so opens no string."""
+    return char == "'" and previous.isalnum() and previous not in "rbfuRBFU"

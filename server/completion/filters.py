@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from server.completion.brackets import open_brackets, open_quote, outer_closers
+from server.completion.brackets import SCANNED_LINES, open_brackets, open_quote, outer_closers
 from server.completion.languages import (
     first_line,
     is_comment_line,
@@ -170,13 +170,14 @@ def cut_repetition(draft: Draft) -> str:
     if above and _is_telling(first) and first.rstrip() == above[-1].rstrip():
         return ""
     text = _cut_repeated_lines(text, cursor_line, above)
+    run = _REPEATED_CHARACTER.search(text)
+    if run:
+        return text[: run.start() + 1]
     for match in _REPEATED_PIECE.finditer(text):
         piece = match.group(1) or match.group(2)
         if any(c.isalnum() for c in piece):
-            text = text[: match.start() + len(piece)]
-            break
-    run = _REPEATED_CHARACTER.search(text)
-    return text[: run.start() + 1] if run else text
+            return text[: match.start() + len(piece)]
+    return text
 
 
 def _cut_repeated_lines(text: str, cursor_line: str, above: list[str]) -> str:
@@ -214,9 +215,6 @@ def _is_telling(line: str) -> bool:
 
 # What the text after the cursor already has.
 
-_MIN_REST_CHARS = 2
-"""A rest of the line of fewer characters says too little to be found again (guessed)."""
-
 
 def cut_suffix_overlap(draft: Draft) -> str:
     """Cut what stands after the cursor already: closing characters, the rest of the line, the next
@@ -236,7 +234,7 @@ def cut_suffix_overlap(draft: Draft) -> str:
                 return text[:place]
         return text
     kept = text.rstrip()
-    is_repeated = len(rest) >= _MIN_REST_CHARS and kept.endswith(rest)
+    is_repeated = kept.endswith(rest) and (len(rest) > 1 or not rest.isalnum())
     return kept[: -len(rest)] if is_repeated else text
 
 
@@ -263,7 +261,7 @@ def cut_unbalanced_closers(draft: Draft) -> str:
     if language_facts(draft.language).is_prose:
         return draft.text
     waiting = open_brackets(draft.prefix)
-    if not waiting and draft.prefix.count("\n") >= 300:
+    if not waiting and draft.prefix.count("\n") >= SCANNED_LINES:
         return draft.text  # What is open may have opened further above.
     for place in outer_closers(draft.text, last_line(draft.prefix), draft.language):
         char = draft.text[place]

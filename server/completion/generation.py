@@ -141,7 +141,7 @@ class Offer:
         )
         extends = shown.text.startswith(self._given)
         self.text = shown.text if extends else self._given
-        if self.generation.is_cut and self.generation.text.endswith(self.text):
+        if self.generation.is_cut and self._reaches_the_end():
             self.text = self._finished()
         self.confidence = shown.confidence
         self.is_complete = shown.is_complete
@@ -165,6 +165,10 @@ class Offer:
         if not self.is_complete:
             self.text = self._finished()
         return self.give(request, n_typed)
+
+    def _reaches_the_end(self) -> bool:
+        raw = self.generation.text[self.start :]
+        return raw.startswith(self.text) and not raw[len(self.text) :].strip()
 
     def _finished(self) -> str:
         """Return the whole lines of the text, or the whole words of its only line."""

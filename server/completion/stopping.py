@@ -94,7 +94,8 @@ def find_end(text: str, rules: StopRules, *, is_ended: bool = False) -> int | No
         if end < 0:
             return len(text) if is_ended else None
         first = rules.cursor_line + text[:end]
-        if not (rules.may_open_block and opens_block(first, rules.language)):
+        adds_opener = bool(text[:end].strip()) and opens_block(first, rules.language)
+        if not (rules.may_open_block and adds_opener):
             return end
         rules = _block_below(first, rules)
     return _block_end(text, rules, is_ended)

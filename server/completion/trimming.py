@@ -78,9 +78,9 @@ def present(
 def _why_nothing(raw: str, text: str, is_unsure: bool) -> str:
     if is_unsure:
         return "the model is unsure"
-    if not raw.strip():
-        return "the model has nothing to add"
-    return "the filters left nothing" if text.strip() else "the line is complete"
+    if text.strip():
+        return "the filters left nothing"
+    return "the line is complete" if "\n" in raw else "the model has nothing to add"
 
 
 def confident_chars(

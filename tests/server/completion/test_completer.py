@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -269,7 +270,7 @@ async def test_text_grows_and_the_answer_extends_it() -> None:
         answer = await r.completer.complete(request("total = $0\n"), grown.append)
         steps = [candidates[0].text for candidates in grown]
         assert len(steps) > 3
-        assert all(new.startswith(old) for old, new in zip(steps, steps[1:], strict=False))
+        assert all(new.startswith(old) for old, new in itertools.pairwise(steps))
         assert texts(answer)[0].startswith(steps[-1])
         assert {c.id for candidates in grown for c in candidates} == {answer.candidates[0].id}
 

@@ -1,0 +1,79 @@
+"""Every case of the tables, on the pure functions and through the completer."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from server.completion.completer import Completer
+from server.completion.filters import FilterChain
+from server.completion.gates import closed_gate
+from server.completion.generation import Generation, Offer
+from server.completion.memory import engine_request, offer_settings
+from server.completion.request import Candidate
+from server.completion.stopping import stop_rules
+from server.plugins import Plugins
+from tests.completion_tables import Case, read_cases
+from tests.fakes import FakeEngine, FakePlugins, ManualClock
+
+CASES = read_cases()
+PLUGINS = Plugins()
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def broken(name: str, how: str) -> None:
+    pytest.fail(f"filter {name}: {how}")
+
+
+@each_case
+def test_the_pure_functions_show_what_the_table_says(case: Case) -> None:
+    request, options = case.request, case.options
+    closed = closed_gate(request, options)
+    if closed is not None:
+        assert closed.reason == case.nothing
+        return
+    if case.selected:
+        return  # The completer puts the selected text in front; see below.
+    settings = offer_settings(request, options, "", 0)
+    deltas = case.deltas[: options.max_new_tokens]
+    generation = Generation(
+        request=engine_request(request, settings.generation),
+        settings=settings.generation,
+        is_ended=True,
+        is_cut=len(deltas) == options.max_new_tokens,
+    )
+    for delta in deltas:
+        generation.add(delta)
+    filters = [(name, PLUGINS.load("filters", name)) for name in options.filters]
+    offer = Offer(
+        request=request,
+        settings=settings,
+        generation=generation,
+        rules=stop_rules(request, options.multi_line, options.max_lines),
+        filters=FilterChain(filters, broken),
+        min_confidence=settings.min_confidence,
+    )
+    offer.update()
+    assert (offer.text, offer.reason) == (case.expected, case.nothing)
+
+
+@each_case
+async def test_the_completer_answers_what_the_table_says(case: Case) -> None:
+    plugins = FakePlugins()
+    plugins.provide("engines", "fake", FakeEngine(lambda _: case.deltas).as_plugin())
+    completer = Completer(case.options, plugins, clock=ManualClock(), on_status=lambda status: None)
+    completer.start()
+    await completer.wait_ready()
+    grown: list[tuple[Candidate, ...]] = []
+    streamed = await completer.complete(case.request, grown.append)
+    completer.document_closed(case.request.document)
+    answer = await completer.complete(case.request)
+    await completer.close()
+    assert answer.reason == case.nothing
+    given = [(c.text, c.n_replaced) for c in answer.candidates]
+    assert given == ([(case.expected, case.replaced)] if case.expected else [])
+    steps = [candidates[0].text for candidates in [*grown, streamed.candidates] if candidates]
+    for shorter, longer in itertools.pairwise(steps):
+        assert longer.startswith(shorter)
