@@ -88,7 +88,8 @@ def transformers_config(checkpoint: Checkpoint) -> PretrainedConfig:
     """Return transformers' config object, made from the checkpoint's declared fields."""
     config_class = _config_class(checkpoint.architecture)
     fields = {name: value for name, value in checkpoint.config.items() if name != "model_type"}
-    return config_class(**fields)
+    config: PretrainedConfig = config_class(**fields)
+    return config
 
 
 def spec_of(config: PretrainedConfig) -> ModelSpec:
@@ -129,7 +130,7 @@ def read_weights(checkpoint: Checkpoint) -> Weights:
 
     config = transformers_config(checkpoint)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     if config.tie_word_embeddings:
         for name in model._tied_weights_keys or ():
@@ -160,7 +161,7 @@ def load_model(checkpoint: Checkpoint, weights: Weights) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(
+    model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         transformers_config(checkpoint), torch_dtype=torch.float32, attn_implementation="eager"
     )
     with torch.no_grad():
@@ -182,7 +183,7 @@ def weight_files(folder: Path) -> list[Path]:
         names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
         for name in names:
             if Path(name).name != name or not (folder / name).is_file():
-                raise CheckpointError(f"{folder / INDEX_FILE} names {name!r}, which is no file here")
+                raise CheckpointError(f"{folder / INDEX_FILE} names {name!r}, no file beside it")
         if names:
             return [folder / name for name in names]
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLE_SUFFIXES)
@@ -239,7 +240,9 @@ def exportable_architectures() -> list[str]:
     from optimum.exporters.tasks import TasksManager
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
-    known = {name for name, config in CONFIG_MAPPING.items() if config in MODEL_FOR_CAUSAL_LM_MAPPING}
+    known = {
+        name for name, config in CONFIG_MAPPING.items() if config in MODEL_FOR_CAUSAL_LM_MAPPING
+    }
     supported = TasksManager.get_supported_model_type_for_task("text-generation-with-past", "onnx")
     return sorted(known & {name.replace("-", "_") for name in supported})
 
@@ -263,9 +266,10 @@ def _known_config(architecture: str, raw: Mapping[str, Any], path: Path) -> Pret
     for name, value in fields.items():
         _check_plain(name, value, path)
     try:
-        return config_class(**fields)
+        config: PretrainedConfig = config_class(**fields)
     except (TypeError, ValueError, KeyError, AttributeError) as exc:
         raise CheckpointError(f"{path} is malformed: {exc}") from exc
+    return config
 
 
 def _check_plain(name: str, value: object, path: Path) -> None:

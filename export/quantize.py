@@ -13,7 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 BLOCK_SIZE = 32  # weights per scale; measured: 64 saves 3 % of an int8 file and doubles its error
-ROWS_AT_ONCE = 4096  # bounds the memory of the scale search
+ROWS_AT_ONCE = (
+    128  # the search works in the processor's cache; measured: 4096 takes 1.6 times as long
+)
+
+# A 4-bit block's scales to try: its peak through each of these; negative ones use the value -8.
+# Measured on trained weights: ten more candidates lower the squared error by 1 %.
+SCALE_DIVISORS = (-8.5, -7.5, 6.5, 7.5)
 
 Array = npt.NDArray[np.float32]
 Packed = npt.NDArray[np.uint8]
@@ -109,13 +115,8 @@ def _search_blocks(blocks: Array) -> tuple[Packed, Array]:
     return values.astype(np.uint8), best_scale[..., 0].astype(np.float32)
 
 
-# Peak / divisor is the scale tried; negative ones use the value -8. Chosen by measurement: more
-# candidates win less than 1 % of the squared error.
-SCALE_DIVISORS = (-9.5, -8.75, -8.0, -7.25, -6.5, 6.25, 7.0, 7.75)
-
-
 def _pack(values: Packed, bits: int) -> Packed:
     if bits == 8:
         return values
-    packed: Packed = values[..., 0::2] | (values[..., 1::2] << 4)
+    packed: Packed = np.bitwise_or(values[..., 0::2], values[..., 1::2] << 4, dtype=np.uint8)
     return packed

@@ -71,10 +71,8 @@ def find_special_tokens(
 ) -> SpecialTokens:
     """Return the special tokens' ids, from foretype.json or by their usual names.
 
-    Args:
-        config: the checkpoint's config; its `eos_token_id` is the end if no name tells it.
-        order: overrides what foretype.json says; psm where neither says anything, as published
-        models were mostly trained on it.
+    An `order` that is given overrides foretype.json; psm where neither says anything, as published
+    models were mostly trained on it. The config's `eos_token_id` is the end if no name tells it.
 
     Raises:
         CheckpointError: tokenizer.json lacks a token that foretype.json names, or no end is known.

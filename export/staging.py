@@ -5,7 +5,6 @@ Knows folders only, not what is in them.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -50,11 +49,11 @@ def _swap(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.replace(target)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-    os.replace(target, aside)
+    aside = staging.with_name(staging.name.replace(".partial-", ".old-"))
+    target.replace(aside)
     try:
-        os.replace(staging, target)
+        staging.replace(target)
     except BaseException:
-        os.replace(aside, target)
+        aside.replace(target)
         raise
     shutil.rmtree(aside, ignore_errors=True)

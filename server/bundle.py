@@ -122,6 +122,8 @@ class Quantization:
     """Weight-only quantization: symmetric blocks of `block_size` weights share one scale."""
 
     bits: int
+    head_bits: int
+    """Of the embedding and the head, which lose more by few bits."""
     block_size: int
 
 
