@@ -1,0 +1,218 @@
+"""The local engine: completes text with a network on this machine.
+
+The door between the rooms: text comes in, token ids go through `decoding`, text goes out. Does not
+know the protocol, nor which backend runs the network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from server.backends.choice import BackendChoice
+from server.bundle import Bundle, locate_bundle, read_bundle
+from server.completion.engine import (
+    CancelToken,
+    CompletionEngine,
+    EngineInfo,
+    EngineRequest,
+    EngineUsage,
+    TextDelta,
+)
+from server.completion.window import HEAD_CHARS, Window, choose_order, place_window
+from server.decoding.decoder import Decoder, Job
+from server.decoding.healing import Vocabulary, count_healed, make_healing, spelled
+from server.decoding.prompt import Prompt, build_prompt
+from server.decoding.sampling import Choose, make_choose
+from server.decoding.tokenizer import Detokenizer, IncrementalEncoder, Tokenizer
+from server.options import Options
+
+N_FIM_TOKENS = 3
+MAX_DOCUMENTS = 32  # Whose windows are remembered: a few kilobytes each. Guessed.
+MAX_WINDOWS = 4  # Of one document, so that going back and forth finds what was prefilled. Guessed.
+MAX_PARTS = 512  # Lines whose tokens are remembered: those of a suffix and a context. Guessed.
+# Further candidates shall differ even where the first is greedy. Guessed.
+CANDIDATE_TEMPERATURE = 0.8
+CANDIDATE_TOP_P = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A request as the network is asked it."""
+
+    prompt: Prompt
+    healed: bytes
+    """What the generated tokens must spell before anything new."""
+    end_ids: frozenset[int]
+
+
+class _DocumentMemory:
+    """What is remembered of a document from request to request."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.encoder = IncrementalEncoder(tokenizer)
+        self.windows: deque[Window] = deque(maxlen=MAX_WINDOWS)
+        """The last used first."""
+        self.encode_part = lru_cache(MAX_PARTS)(lambda text: tuple(tokenizer.encode(text)))
+        """Token ids of lines, suffix and context, which are asked for again and again."""
+
+    def remember(self, window: Window) -> None:
+        """Put a window first, in the place of the one that it grew from."""
+        others = [w for w in self.windows if not window.prefix.startswith(w.prefix[:HEAD_CHARS])]
+        self.windows = deque([window, *others], maxlen=MAX_WINDOWS)
+
+
+class LocalEngine(CompletionEngine):
+    """Completes text with the network of a bundle."""
+
+    def __init__(self, bundle: Bundle, backends: BackendChoice) -> None:
+        """Read a bundle's tokenizer.
+
+        Raises:
+            BundleError: it can't be read.
+            BackendError: no backend runs.
+        """
+        self._manifest = bundle.manifest
+        self._n_ctx = bundle.manifest.spec.n_ctx
+        self._backends = backends
+        self._decoder = Decoder(backends, time.perf_counter)
+        special = self._manifest.special_tokens
+        fim = special.fim
+        self._fim_ids = frozenset((fim.prefix, fim.suffix, fim.middle) if fim else ())
+        self._tokenizer = Tokenizer.from_file(
+            bundle.tokenizer_path, self._manifest.spec.n_vocab, {special.end} | self._fim_ids
+        )
+        self._vocabulary = Vocabulary(self._tokenizer.token_bytes)
+        self._documents: OrderedDict[str, _DocumentMemory] = OrderedDict()
+
+    @classmethod
+    def load(cls, options: Options) -> LocalEngine:
+        """Read the bundle that the options name and start the first backend that runs it."""
+        bundle = read_bundle(locate_bundle(options.model))
+        return cls(bundle, BackendChoice.from_options(bundle, options))
+
+    @property
+    def info(self) -> EngineInfo:
+        """What really runs now."""
+        backend = self._backends.current().info
+        return EngineInfo(
+            engine="local",
+            model=self._manifest.name,
+            backend=backend.name,
+            provider=backend.provider,
+            device=backend.device,
+            dtype=backend.dtype,
+            details=backend.details,
+        )
+
+    def warm(self, request: EngineRequest, cancel: CancelToken) -> None:
+        """Prefill the prompt of a request."""
+        plan = self._plan(request)
+        self._decoder.warm(plan.prompt, request.document, lambda: cancel.is_cancelled)
+
+    def stream(
+        self, request: EngineRequest, cancel: CancelToken, usage: EngineUsage
+    ) -> Iterator[TextDelta]:
+        """Yield the completion piece by piece; a backend that fails is replaced on the way."""
+        plan = self._plan(request)
+        job = Job(
+            prompt=plan.prompt,
+            choose=self._make_choose(request, plan),
+            end_ids=plan.end_ids,
+            max_new_tokens=request.max_new_tokens + len(plan.prompt.healed_ids),
+            is_cancelled=lambda: cancel.is_cancelled,
+            owner=request.document,
+        )
+        detokenizer = Detokenizer(self._tokenizer.token_bytes, n_skipped=len(plan.healed))
+        logprob = 0.0
+        for token in self._decoder.run(job, usage):
+            logprob += token.logprob
+            if text := detokenizer.add(token.token_id):
+                yield TextDelta(text=text, logprob=logprob)
+                logprob = 0.0
+                if request.single_line and "\n" in text:
+                    usage.finish_reason = "stop"
+                    return
+        usage.finish_reason = job.progress.finish_reason
+
+    def forget(self, document: str) -> None:
+        """Drop windows and KV caches of a closed document."""
+        self._documents.pop(document, None)
+        self._decoder.forget(document)
+
+    def close(self) -> None:
+        """Stop the backends."""
+        self._backends.close()
+
+    def _plan(self, request: EngineRequest) -> _Plan:
+        """Turn a request's text into a prompt that has most in common with an earlier one."""
+        memory = self._memory(request.document)
+        window = self._place_window(request, memory)
+        memory.remember(window)
+        context_ids = memory.encode_part(window.context)
+        suffix_ids = memory.encode_part(window.suffix)
+        prefix_ids = memory.encoder.encode(window.prefix)
+        # The window was measured line by line, which may be a few tokens off in a tiny context.
+        n_most = self._n_ctx - 1 - N_FIM_TOKENS - len(context_ids) - len(suffix_ids)
+        prefix_ids = prefix_ids[-max(1, n_most) :]
+        token_bytes = self._tokenizer.token_bytes
+        n_healed = count_healed(token_bytes, prefix_ids, memory.encoder.n_last_word_tokens)
+        healed = spelled(token_bytes, prefix_ids[len(prefix_ids) - n_healed :])
+        # A tokenizer that drops characters must not make us take back what is not there.
+        if not window.prefix[-len(healed) :].encode().endswith(healed):
+            n_healed, healed = 0, b""
+        prompt = build_prompt(
+            self._manifest.special_tokens,
+            window.order,
+            prefix_ids=[*context_ids, *prefix_ids],
+            suffix_ids=suffix_ids,
+            n_healed=n_healed,
+        )
+        end_ids = {self._manifest.special_tokens.end} | (self._fim_ids if window.order else set())
+        return _Plan(prompt=prompt, healed=healed, end_ids=frozenset(end_ids))
+
+    def _place_window(self, request: EngineRequest, memory: _DocumentMemory) -> Window:
+        fim = self._manifest.special_tokens.fim
+        order = choose_order(
+            fim.order if fim else None, request.suffix, is_explicit=request.is_explicit
+        )
+        n_room = self._n_ctx - min(request.max_new_tokens, self._n_ctx // 2) - N_FIM_TOKENS
+        return place_window(
+            request.prefix,
+            request.suffix,
+            request.context,
+            order=order,
+            max_tokens=max(1, n_room),
+            previous=memory.windows,
+            count=lambda text: len(memory.encode_part(text)),
+            count_prefix=lambda text: len(memory.encoder.encode(text)),
+        )
+
+    def _make_choose(self, request: EngineRequest, plan: _Plan) -> Choose:
+        """Compose what a token is chosen by; further processors take their place here."""
+        sampling = request.sampling
+        if request.candidate > 0 and sampling.temperature == 0:
+            sampling = replace(
+                sampling,
+                temperature=CANDIDATE_TEMPERATURE,
+                top_p=min(sampling.top_p, CANDIDATE_TOP_P),
+            )
+        return make_choose(
+            sampling,
+            np.random.default_rng([sampling.seed, request.candidate]),
+            processors=[make_healing(self._vocabulary, plan.healed)] if plan.healed else [],
+            forbidden_ids=[i for i in self._vocabulary.silent_ids if i not in plan.end_ids],
+        )
+
+    def _memory(self, document: str) -> _DocumentMemory:
+        if document not in self._documents:
+            self._documents[document] = _DocumentMemory(self._tokenizer)
+            if len(self._documents) > MAX_DOCUMENTS:
+                self._documents.popitem(last=False)
+        self._documents.move_to_end(document)
+        return self._documents[document]

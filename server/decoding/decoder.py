@@ -1,0 +1,200 @@
+"""Runs prompts on the present backend, and on the next one when it fails.
+
+Owns the KV caches. Does not know text, nor how a backend is chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from server.backends.contract import Backend
+from server.decoding.generate import (
+    PREFILL_CHUNK_TOKENS,
+    Progress,
+    Propose,
+    generate_tokens,
+    prefill,
+)
+from server.decoding.kv_caches import CachedSequence, KVCaches
+from server.decoding.prompt import Prompt
+from server.decoding.sampling import Choose, ChosenToken
+from server.errors import BackendFailedError
+
+logger = logging.getLogger(__name__)
+
+
+class Backends(Protocol):
+    """Backends in the order in which they are tried."""
+
+    def current(self) -> Backend:
+        """Return the backend that runs now; it is loaded if need be.
+
+        Raises:
+            BackendError: none runs.
+        """
+
+    def fail(self, exc: BackendFailedError) -> None:
+        """Give up the present backend.
+
+        Raises:
+            BackendError: there is no other.
+        """
+
+
+class Usage(Protocol):
+    """Where counts and times of one answer are noted, while it is made."""
+
+    prompt_tokens: int
+    reused_tokens: int
+    prefilled_tokens: int
+    new_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    prefill_ms: float
+    decode_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One answer to be generated."""
+
+    prompt: Prompt
+    choose: Choose
+    end_ids: frozenset[int]
+    """Tokens that end the text."""
+    max_new_tokens: int
+    is_cancelled: Callable[[], bool]
+    owner: str = ""
+    """Whose KV caches are used; see `Decoder.forget`."""
+    progress: Progress = field(default_factory=Progress)
+
+
+class Decoder:
+    """Turns prompts into tokens; one call at a time, always from the same thread."""
+
+    def __init__(self, backends: Backends, clock: Callable[[], float]) -> None:
+        """Start with the present backend.
+
+        Args:
+            backends: what runs the network.
+            clock: seconds since an arbitrary moment.
+
+        Raises:
+            BackendError: no backend runs.
+        """
+        self._backends = backends
+        self._clock = clock
+        self._backend = backends.current()
+        self._kv_caches = KVCaches(self._backend)
+
+    def warm(self, prompt: Prompt, owner: str, is_cancelled: Callable[[], bool]) -> None:
+        """Prefill a prompt, so that a job with the same one finds it done.
+
+        Raises:
+            BackendError: the backend failed, and there is no other.
+        """
+        try:
+            with self._caches().lease(prompt.token_ids, owner) as sequence:
+                prefill(sequence, prompt.token_ids, is_cancelled=is_cancelled)
+        except BackendFailedError as exc:
+            self._backends.fail(exc)
+
+    def run(self, job: Job, usage: Usage) -> Iterator[ChosenToken]:
+        """Yield token after token; `job.progress` says why it ended.
+
+        When a backend fails, the next one is given the prompt and the tokens that there are, and
+        goes on: nothing is said twice, nothing is lost.
+
+        Raises:
+            BackendError: the backend failed, and there is no other.
+        """
+        while job.progress.finish_reason is None:
+            try:
+                yield from self._booked(job, usage)
+            except BackendFailedError as exc:
+                self._backends.fail(exc)
+                n_tokens = len(job.progress.generated)
+                logger.warning("the next backend goes on after %d tokens", n_tokens)
+
+    def forget(self, owner: str) -> None:
+        """Give back the KV caches that this owner used last."""
+        self._kv_caches.forget(owner)
+
+    def _booked(self, job: Job, usage: Usage) -> Iterator[ChosenToken]:
+        """Yield the present backend's tokens and book what they cost; all up to the first token
+        is prefill.
+        """
+        prompt, progress = job.prompt.token_ids, job.progress
+        with self._caches().lease([*prompt, *progress.generated], job.owner) as sequence:
+            n_reused = min(
+                sequence.n_tokens, len(prompt) - 1
+            )  # The last one is run for its logits.
+            usage.prompt_tokens, usage.reused_tokens = len(prompt), n_reused
+            n_prefilled = usage.prefilled_tokens
+            started = self._clock()
+            is_first = True
+
+            def book() -> None:
+                elapsed_ms = 1000 * (self._clock() - started)
+                usage.prefill_ms += elapsed_ms if is_first else 0.0
+                usage.decode_ms += 0.0 if is_first else elapsed_ms
+                n_run = min(sequence.n_tokens, len(prompt)) - n_reused
+                usage.prefilled_tokens = n_prefilled + max(0, n_run)
+                usage.new_tokens = len(progress.generated)
+                usage.drafted_tokens = progress.n_drafted
+                usage.accepted_tokens = progress.n_accepted
+
+            for token in _tokens(job, sequence):
+                book()
+                is_first = False
+                yield token
+                started = self._clock()
+            book()
+
+    def _caches(self) -> KVCaches:
+        """Return the KV caches of the backend that runs now."""
+        backend = self._backends.current()
+        if backend is not self._backend:
+            self._backend, self._kv_caches = backend, KVCaches(backend)
+        return self._kv_caches
+
+
+def _tokens(job: Job, sequence: CachedSequence) -> Iterator[ChosenToken]:
+    """Prefill in chunks, then generate; the last chunk goes with the first token, which spares a
+    pass.
+    """
+    prompt, progress = job.prompt.token_ids, job.progress
+    if not prefill(
+        sequence,
+        [*prompt, *progress.generated],
+        is_cancelled=job.is_cancelled,
+        n_left=PREFILL_CHUNK_TOKENS,
+    ):
+        progress.finish_reason = "cancelled"
+        return
+    yield from generate_tokens(
+        sequence,
+        prompt,
+        progress,
+        choose=job.choose,
+        end_ids=job.end_ids,
+        max_new_tokens=job.max_new_tokens,
+        is_cancelled=job.is_cancelled,
+        propose=_propose_healed(job.prompt.healed_ids),
+    )
+
+
+def _propose_healed(healed_ids: tuple[int, ...]) -> Propose:
+    """Return what proposes the tokens that were taken back, as long as they are confirmed.
+
+    Mostly the network would choose the same ones: then healing costs no pass at all.
+    """
+
+    def propose(generated: Sequence[int]) -> Sequence[int]:
+        n_done = len(generated)
+        return healed_ids[n_done:] if tuple(generated) == healed_ids[:n_done] else ()
+
+    return propose

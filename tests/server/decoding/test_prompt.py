@@ -1,0 +1,46 @@
+"""The order of a prompt's tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.bundle import FimOrder, FimTokens, SpecialTokens
+from server.decoding.prompt import build_prompt
+
+END, PRE, SUF, MID = 90, 91, 92, 93
+
+
+def special(order: FimOrder = "psm") -> SpecialTokens:
+    return SpecialTokens(end=END, fim=FimTokens(prefix=PRE, suffix=SUF, middle=MID, order=order))
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (None, (1, 2)),
+        ("psm", (PRE, 1, 2, SUF, 7, 8, MID)),
+        ("spm", (PRE, SUF, 7, 8, MID, 1, 2)),
+    ],
+)
+def test_parts_stand_in_the_order_that_was_trained(order, expected) -> None:
+    prompt = build_prompt(special(), order, prefix_ids=[1, 2, 3], suffix_ids=[7, 8], n_healed=1)
+    assert prompt.token_ids == expected
+    assert prompt.healed_ids == (3,)
+
+
+@pytest.mark.parametrize("prefix_ids", [[], [1]])
+def test_a_prompt_without_text_starts_from_the_end_of_another(prefix_ids) -> None:
+    n_healed = len(prefix_ids)
+    prompt = build_prompt(
+        SpecialTokens(end=END), None, prefix_ids=prefix_ids, suffix_ids=[], n_healed=n_healed
+    )
+    assert prompt.token_ids == (END,)
+
+
+def test_typing_only_appends_where_the_suffix_comes_first() -> None:
+    def prompt(*prefix_ids: int) -> tuple[int, ...]:
+        return build_prompt(
+            special("spm"), "spm", prefix_ids=prefix_ids, suffix_ids=[7, 8], n_healed=0
+        ).token_ids
+
+    assert prompt(1, 2, 3)[: len(prompt(1, 2))] == prompt(1, 2)
