@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import platformdirs
 
@@ -36,6 +36,7 @@ MANIFEST_BYTES = 4_000_000  # far above any real manifest; a larger one is no ma
 Layout = Literal["fused", "portable"]
 Dtype = Literal["fp32", "fp16", "int8", "int4"]
 FimOrder = Literal["spm", "psm"]
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +193,13 @@ def locate_bundle(model: str) -> Path:
     """
     if not model:
         return EMBEDDED_FOLDER
-    candidates = [Path(model).expanduser(), models_folder() / model]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
+    try:
+        candidates = [Path(model).expanduser(), models_folder() / model]
+        for folder in candidates:
+            if folder.is_dir():
+                return folder
+    except (OSError, RuntimeError) as exc:  # RuntimeError: `~` of an unknown user
+        raise BundleError(f"the model {model!r} can't be looked up ({exc})") from exc
     raise BundleError(
         f"no bundle at {candidates[0]} nor at {candidates[1]}; "
         f"make one with `python -m export CHECKPOINT --output {candidates[1]}`"
@@ -216,12 +220,15 @@ def read_bundle(folder: Path) -> Bundle:
             the message names the file, what was expected and what to do.
     """
     path = folder / MANIFEST_FILE
-    manifest = parse_manifest(_read_manifest_text(path), path)
-    for name in (MODEL_FILE, TOKENIZER_FILE):
-        if name not in manifest.files:
-            raise BundleError(f"{path} does not list {name}; export the model again")
-    for name, record in manifest.files.items():
-        _check_file(folder, name, record)
+    try:
+        manifest = parse_manifest(_read_manifest_text(path), path)
+        for name in (MODEL_FILE, TOKENIZER_FILE):
+            if name not in manifest.files:
+                raise BundleError(f"{path} does not list {name}; export the model again")
+        for name, record in manifest.files.items():
+            _check_file(folder, name, record)
+    except OSError as exc:
+        raise BundleError(f"{folder} can't be read ({exc}); check its permissions") from exc
     return Bundle(folder=folder, manifest=manifest)
 
 
@@ -233,7 +240,7 @@ def parse_manifest(text: str, path: Path) -> Manifest:
         another type.
     """
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise BundleError(f"{path} is not JSON ({exc}); export the model again") from exc
     if not isinstance(raw, dict):
@@ -252,7 +259,7 @@ def parse_manifest(text: str, path: Path) -> Manifest:
         )
     try:
         return _manifest_from(raw)
-    except (TypeError, ValueError, KeyError, AttributeError, BundleError) as exc:
+    except BundleError as exc:
         raise BundleError(f"{path} is malformed: {exc}; export the model again") from exc
 
 
@@ -278,34 +285,73 @@ def _read_manifest_text(path: Path) -> str:
         raise BundleError(f"{path} is larger than {MANIFEST_BYTES} bytes; export the model again")
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise BundleError(f"{path} can't be read ({exc}); export the model again") from exc
 
 
 def _manifest_from(raw: dict[str, Any]) -> Manifest:
-    special = dict(raw["special_tokens"])
+    special = _object(raw.get("special_tokens"), "special_tokens")
     if special.get("fim") is not None:
-        special["fim"] = FimTokens(**special["fim"])
-        _check_choice("fim.order", special["fim"].order, ("spm", "psm"))
+        special["fim"] = _record_from(FimTokens, special["fim"], "fim")
     quantization = raw.get("quantization")
-    fields = raw | {
-        "spec": ModelSpec(**raw["spec"]),
-        "special_tokens": SpecialTokens(**special),
-        "tensors": TensorNames(**raw["tensors"]),
-        "quantization": Quantization(**quantization) if quantization else None,
-        "files": {_checked_name(n): FileRecord(**r) for n, r in raw["files"].items()},
+    if quantization is not None:
+        quantization = _record_from(Quantization, quantization, "quantization")
+    files = {
+        _checked_name(name): _record_from(FileRecord, record, f"files[{name!r}]")
+        for name, record in _object(raw.get("files"), "files").items()
     }
-    manifest = Manifest(**fields)
-    _check_choice("layout", manifest.layout, ("fused", "portable"))
-    _check_choice("dtype", manifest.dtype, ("fp32", "fp16", "int8", "int4"))
-    _check_choice("cache_dtype", manifest.cache_dtype, ("fp32", "fp16"))
+    fields = raw | {
+        "spec": _record_from(ModelSpec, raw.get("spec"), "spec"),
+        "special_tokens": _record_from(SpecialTokens, special, "special_tokens"),
+        "tensors": _record_from(TensorNames, raw.get("tensors"), "tensors"),
+        "quantization": quantization,
+        "files": files,
+    }
+    manifest = _record_from(Manifest, fields, "the manifest")
     _check_token_ids(manifest)
     return manifest
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise BundleError(f"{name} is {value!r}{nearest_name(str(value), choices)}")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _object(raw: object, where: str) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise BundleError(f"{where} is {type(raw).__name__}, expected an object")
+    return dict(raw)
+
+
+def _record_from(kind: type[Record], raw: object, where: str) -> Record:
+    """Build a record from a JSON object, each field of the type that the record declares."""
+    values = _object(raw, where)
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise BundleError(f"{where} has the field {name!r}{nearest_name(name, hints)}")
+        _check_type(f"{name} of {where}", value, hints[name])
+    try:
+        return kind(**values)
+    except TypeError as exc:  # names the fields that are missing
+        raise BundleError(f"{where}: {exc}") from exc
+
+
+def _check_type(where: str, value: object, hint: Any) -> None:
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise BundleError(f"{where} is {value!r}{nearest_name(str(value), get_args(hint))}")
+        return
+    if get_origin(hint) is Mapping:
+        if not isinstance(value, Mapping):
+            raise BundleError(f"{where} is {value!r}, expected an object")
+        for key, item in value.items():
+            _check_type(f"{key} in {where}", item, get_args(hint)[1])
+        return
+    kinds = get_args(hint) or (hint,)  # a union, or one type
+    kinds += (int,) if float in kinds else ()
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise BundleError(f"{where} is {value!r}, expected {names}")
 
 
 def _check_token_ids(manifest: Manifest) -> None:
@@ -338,10 +384,7 @@ def _check_file(folder: Path, name: str, record: FileRecord) -> None:
             f"{path} has {n_bytes} bytes, the manifest says {record.n_bytes}; "
             "it was truncated or altered: export the model again"
         )
-    try:
-        found = record_file(path)
-    except OSError as exc:
-        raise BundleError(f"{path} can't be read ({exc}); check its permissions") from exc
+    found = record_file(path)
     if found.sha256 != record.sha256:
         raise BundleError(
             f"{path} has SHA-256 {found.sha256[:12]}..., "
