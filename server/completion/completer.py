@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,10 +17,11 @@ from server.completion.engine import EngineInfo, EngineUsage
 from server.completion.engine_room import EngineRoom
 from server.completion.filters import FilterChain
 from server.completion.gates import Closed, closed_gate, document_gate
-from server.completion.generation import Generation
+from server.completion.generation import Generation, Offer
 from server.completion.memory import DocumentMemory, engine_request, offer_settings
 from server.completion.pending import OnGrowth, Pending
-from server.completion.request import Answer, CompletionRequest, Source, Trigger
+from server.completion.records import Counters, new_ring, record
+from server.completion.request import Answer, CompletionRequest, Source
 from server.completion.scheduler import (
     Clock,
     MonotonicClock,
@@ -30,6 +31,7 @@ from server.completion.scheduler import (
     done_within,
 )
 from server.completion.status import Status
+from server.completion.trimming import replaced_chars
 from server.errors import PluginError
 from server.options import Options
 from server.plugins import Group, Plugins
@@ -37,38 +39,17 @@ from server.plugins import Group, Plugins
 logger = logging.getLogger(__name__)
 
 _REASONS = {"closed": "the server is shutting down", "forgotten": "the document was closed"}
+_KEPT_OFFERS = 200
+"""Offers that an editor may still tell of (guessed)."""
 _SUPERSEDED = Answer(is_superseded=True, reason="a newer request took over")
-
-
-@dataclass(slots=True, kw_only=True)
-class Counters:
-    """What happened since the start; local, never sent anywhere by the server."""
-
-    requests: int = 0
-    shown: int = 0
-    accepted: int = 0
-    partially_accepted: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRecord:
-    """One answered request: counts, times and reasons, never text."""
-
-    document: str
-    trigger: Trigger
-    source: Source
-    reason: str = ""
-    n_candidates: int = 0
-    shown_chars: int = 0
-    is_superseded: bool = False
-    total_ms: float = 0.0
-    usage: EngineUsage = field(default_factory=EngineUsage)
 
 
 @dataclass(slots=True)
 class _Document:
     memory: DocumentMemory = field(default_factory=DocumentMemory)
     pending: Pending | None = None
+    accepted: Offer | None = None
+    """The offer that was accepted last: at its end the next line is due."""
 
 
 class Completer:
@@ -83,7 +64,7 @@ class Completer:
         clock: Clock | None = None,
     ) -> None:
         self.counters = Counters()
-        self.requests: deque[RequestRecord] = deque(maxlen=100)
+        self.requests = new_ring()
         """The last requests, newest last."""
         self.status = Status(state="loading", message="the model is being loaded")
         self._options = options
@@ -92,6 +73,8 @@ class Completer:
         self._clock = clock or MonotonicClock()
         self._documents: dict[str, _Document] = {}
         self._running: set[Generation] = set()
+        self._offers: OrderedDict[str, Offer] = OrderedDict()
+        """The last offers by id, for what the editor tells of them."""
         self._rhythm = TypingRhythm()
         self._service = ServiceTime()
         self._room: EngineRoom | None = None
@@ -159,7 +142,7 @@ class Completer:
         finally:
             total_ms = 1000 * (self._clock.now() - started_s)
             answer = replace(answer, total_ms=total_ms)
-            self._record(request, answer)
+            self.requests.append(record(request, answer))
         return answer
 
     async def _answer(
@@ -198,17 +181,19 @@ class Completer:
         """Find or make the offers that answer a request."""
         selected = request.selected_text
         effective = replace(request, prefix=request.prefix + selected, selected_text="")
-        context = self._context(request)
+        accepted = document.accepted
+        follows_accept = (
+            accepted is not None and effective.prefix == accepted.prefix + accepted.text
+        )
         n_candidates = self._options.candidates if request.trigger == "invoked" else 1
-        offers = []
-        for candidate in range(n_candidates):
-            settings = offer_settings(effective, self._options, context, candidate)
-            found = document.memory.find_offer(effective, settings)
-            if found is None:
-                made = document.memory.make_offer(effective, settings, self._filters)
-                made.update()
-                found = made, 0
-            offers.append(found)
+        offers = [
+            self._offer(document, effective, candidate, follows_accept=follows_accept)
+            for candidate in range(n_candidates)
+        ]
+        for offer, _ in offers:
+            self._offers[offer.id] = offer
+        while len(self._offers) > _KEPT_OFFERS:
+            self._offers.popitem(last=False)
         return Pending(
             request=effective,
             selected_text=selected,
@@ -216,6 +201,31 @@ class Completer:
             on_growth=on_growth,
             settled=asyncio.get_running_loop().create_future(),
         )
+
+    def _offer(
+        self,
+        document: _Document,
+        request: CompletionRequest,
+        candidate: int,
+        *,
+        follows_accept: bool,
+    ) -> tuple[Offer, int]:
+        """Return an offer for a place, and how much of it was typed: known, or new and empty."""
+        settings = offer_settings(
+            request,
+            self._options,
+            self._context(request),
+            candidate,
+            follows_accept=follows_accept,
+        )
+        found = document.memory.find_offer(request, settings)
+        if found is not None:
+            return found
+        offer = document.memory.reindented_offer(request, settings)
+        if offer is None:
+            offer = document.memory.make_offer(request, settings, self._filters)
+            offer.update()
+        return offer, 0
 
     async def _wait_for(self, pending: Pending, started_s: float) -> Answer:
         source: Source = "cache"
@@ -370,16 +380,42 @@ class Completer:
     # What the editor tells.
 
     def shown(self, completion_id: str) -> None:
-        """Count a completion that the editor showed."""
+        """Count a completion that the editor showed; what comes after it is generated ahead."""
         self.counters.shown += 1
+        self._look_ahead(completion_id)
 
     def accepted(self, completion_id: str) -> None:
-        """Count a completion that was accepted as a whole."""
+        """Count a completion that was accepted as a whole; what comes after it is due."""
         self.counters.accepted += 1
+        offer = self._offers.get(completion_id)
+        document = self._documents.get(offer.request.document) if offer is not None else None
+        if document is not None:
+            document.accepted = offer
+        self._look_ahead(completion_id)
 
     def partially_accepted(self, completion_id: str, n_chars: int) -> None:
         """Count a completion of which the first `n_chars` code points were accepted."""
         self.counters.partially_accepted += 1
+
+    def _look_ahead(self, completion_id: str) -> None:
+        """Generate in idle time what is asked for once an offer is accepted.
+
+        Nobody waits for it: any request stops it, and goes on with it where it fits.
+        """
+        offer = self._offers.get(completion_id)
+        document = self._documents.get(offer.request.document) if offer is not None else None
+        if self._room is None or offer is None or document is None or document.pending:
+            return
+        after = replace(offer.request, prefix=offer.prefix + offer.text, trigger="automatic")
+        replaces = replaced_chars(offer.text, offer.request) > 0
+        if not offer.is_complete or replaces or closed_gate(after, self._options):
+            return
+        ahead, _ = self._offer(document, after, 0, follows_accept=True)
+        generation = ahead.generation
+        if not ahead.is_complete and generation.run is None and not generation.error:
+            now_s = self._clock.now()
+            self._room.start(generation, ahead.is_enough, now_s, is_background=True)
+            self._running.add(generation)
 
     # What the user sees of it.
 
@@ -398,7 +434,8 @@ class Completer:
     def _show_activity(self) -> None:
         """Say busy or ready, with the engine that really runs now."""
         info = self._room.info if self._room is not None else self.status.engine
-        if self._running:
+        is_awaited = any(document.pending is not None for document in self._documents.values())
+        if self._running and is_awaited:
             self._set_status(Status(state="busy", engine=info))
         elif self.status.state == "busy":
             self._set_status(Status(state="ready", engine=info))
@@ -407,30 +444,3 @@ class Completer:
         if status != self.status:
             self.status = status
             self._on_status(status)
-
-    def _record(self, request: CompletionRequest, answer: Answer) -> None:
-        record = RequestRecord(
-            document=request.document,
-            trigger=request.trigger,
-            source=answer.source,
-            reason=answer.reason,
-            n_candidates=len(answer.candidates),
-            shown_chars=sum(len(candidate.text) for candidate in answer.candidates[:1]),
-            is_superseded=answer.is_superseded,
-            total_ms=answer.total_ms,
-            usage=answer.usage,
-        )
-        self.requests.append(record)
-        usage = answer.usage
-        logger.info(
-            "completion source=%s prompt_tokens=%d reused_tokens=%d new_tokens=%d prefill_ms=%.1f "
-            "decode_ms=%.1f total_ms=%.1f finish_reason=%s",
-            answer.source,
-            usage.prompt_tokens,
-            usage.reused_tokens,
-            usage.new_tokens,
-            usage.prefill_ms,
-            usage.decode_ms,
-            answer.total_ms,
-            usage.finish_reason,
-        )

@@ -5,12 +5,13 @@ Decides whether a request is answered from what is there. Starts nothing and rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from server.completion.cache import PrefixTrie
 from server.completion.engine import EngineRequest
 from server.completion.filters import FilterChain
 from server.completion.generation import Generation, Offer
+from server.completion.languages import indentation, last_line
 from server.completion.request import CompletionRequest
 from server.completion.stopping import stop_rules
 from server.options import Options, SamplingOptions
@@ -40,10 +41,16 @@ class OfferSettings:
     multi_line: str
     max_lines: int
     min_confidence: float
+    follows_accept: bool = False
 
 
 def offer_settings(
-    request: CompletionRequest, options: Options, context: str, candidate: int
+    request: CompletionRequest,
+    options: Options,
+    context: str,
+    candidate: int,
+    *,
+    follows_accept: bool = False,
 ) -> OfferSettings:
     """Return what shapes the offer of one candidate to a request."""
     generation = GenerationSettings(
@@ -62,6 +69,7 @@ def offer_settings(
         max_lines=options.max_lines,
         # Who asks gets the best there is, sure or not.
         min_confidence=options.min_confidence if request.trigger == "automatic" else 0.0,
+        follows_accept=follows_accept,
     )
 
 
@@ -85,14 +93,45 @@ class DocumentMemory:
                 return offer, n_typed
         return None
 
+    def reindented_offer(self, request: CompletionRequest, settings: OfferSettings) -> Offer | None:
+        """Return an offer that was made for the same empty line when it was indented otherwise."""
+        line = last_line(request.prefix)
+        if line.strip():
+            return None
+        above = request.prefix[: len(request.prefix) - len(line)]
+        for offer in reversed(list(self.offers)):
+            indent = offer.prefix[len(above) :]
+            is_same_line = (
+                not indent.strip(" \t")
+                and offer.prefix.startswith(above)
+                and offer.suffix == request.suffix
+                and offer.settings == settings
+            )
+            if is_same_line and offer.is_complete and offer.text and "\t" not in offer.text:
+                text = shifted(offer.text, indentation(line) - indentation(indent))
+                return self._offer_of(text, offer, request)
+        return None
+
+    def _offer_of(self, text: str, offer: Offer, request: CompletionRequest) -> Offer:
+        """Return an offer of a text that is known, under the id of the one it was made from."""
+        made = replace(offer, request=request, text=text)
+        self.offers.add(made)
+        return made
+
     def make_offer(
         self, request: CompletionRequest, settings: OfferSettings, filters: FilterChain
     ) -> Offer:
         """Return a new offer, from what was generated already where that goes on at this place."""
-        rules = stop_rules(request, settings.multi_line, settings.max_lines)
+        rules = stop_rules(
+            request,
+            settings.multi_line,
+            settings.max_lines,
+            follows_accept=settings.follows_accept,
+        )
         generation, start = self._find_generation(request, settings) or (None, 0)
         if generation is None:
-            is_single_line = rules.mode == "line" and not rules.may_open_block
+            may_go_on = rules.may_open_block or rules.may_start_below
+            is_single_line = rules.mode == "line" and not may_go_on
             generation = Generation(
                 request=engine_request(request, settings.generation, single_line=is_single_line),
                 settings=settings.generation,
@@ -119,6 +158,23 @@ class DocumentMemory:
             if has_more and not generation.error:
                 return generation, n_typed
         return None
+
+
+def shifted(text: str, n_columns: int) -> str:
+    """Return a text whose lines below the first stand `n_columns` further right; never below 0.
+
+    A line that would have to start left of the margin ends the text.
+    """
+    first, *below = text.split("\n")
+    lines = [first]
+    for line in below:
+        if n_columns >= 0:
+            lines.append(" " * n_columns + line if line else line)
+        elif line[:-n_columns].strip():
+            break
+        else:
+            lines.append(line[-n_columns:])
+    return "\n".join(lines)
 
 
 def engine_request(

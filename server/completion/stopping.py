@@ -41,6 +41,8 @@ class StopRules:
     max_lines: int = 1
     may_open_block: bool = False
     """A first line that opens a block turns `line` into `block`."""
+    may_start_below: bool = False
+    """The cursor's line is done: the text may start with line ends, and the line below counts."""
     cursor_line: str = ""
     """The cursor's line up to the cursor."""
     floor: int = -1
@@ -52,17 +54,26 @@ class StopRules:
     language: str = "plaintext"
 
 
-def stop_rules(request: CompletionRequest, multi_line: str, max_lines: int) -> StopRules:
+def stop_rules(
+    request: CompletionRequest, multi_line: str, max_lines: int, *, follows_accept: bool = False
+) -> StopRules:
     """Return the rules for a request.
 
     Args:
         request: text and cursor.
         multi_line: `auto`, `always` or `never`.
         max_lines: at the most.
+        follows_accept: a completion up to the cursor was just accepted, so the next line is due.
     """
     line = last_line(request.prefix)
     next_line = next_document_line(request.suffix)
-    rules = StopRules(mode="line", cursor_line=line, next_line=next_line, language=request.language)
+    rules = StopRules(
+        mode="line",
+        cursor_line=line,
+        next_line=next_line,
+        language=request.language,
+        may_start_below=follows_accept and not first_line(request.suffix).strip(),
+    )
     is_prose = language_facts(request.language).is_prose
     if multi_line == "never":
         max_lines = 1
@@ -90,14 +101,17 @@ def find_end(text: str, rules: StopRules, *, is_ended: bool = False) -> int | No
     if rules.mode == "sentence":
         return _sentence_end(text, rules, is_ended)
     if rules.mode == "line":
-        end = text.find("\n")
+        start = len(text) - len(text.lstrip("\n")) if rules.may_start_below else 0
+        end = text.find("\n", start)
         if end < 0:
             return len(text) if is_ended else None
-        first = rules.cursor_line + text[:end]
+        first = text[start:end] if start else rules.cursor_line + text[:end]
         adds_opener = bool(text[:end].strip()) and opens_block(first, rules.language)
         if not (rules.may_open_block and adds_opener):
             return end
         rules = _block_below(first, rules)
+        below = _block_end(text[start:], rules, is_ended)
+        return None if below is None else start + below
     return _block_end(text, rules, is_ended)
 
 
