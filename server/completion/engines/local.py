@@ -24,7 +24,7 @@ from server.completion.engine import (
     EngineUsage,
     TextDelta,
 )
-from server.completion.window import HEAD_CHARS, Window, choose_order, place_window
+from server.completion.window import HEAD_CHARS, Window, choose_order, place_window, suffix_limit
 from server.decoding.decoder import Decoder, Job
 from server.decoding.healing import Vocabulary, count_healed, make_healing, spelled
 from server.decoding.prompt import Prompt, build_prompt
@@ -182,12 +182,14 @@ class LocalEngine(CompletionEngine):
             fim.order if fim else None, request.suffix, is_explicit=request.is_explicit
         )
         n_room = self._n_ctx - min(request.max_new_tokens, self._n_ctx // 2) - N_FIM_TOKENS
+        n_room = max(1, n_room)
         return place_window(
             request.prefix,
             request.suffix,
             request.context,
             order=order,
-            max_tokens=max(1, n_room),
+            max_tokens=n_room,
+            max_suffix_tokens=suffix_limit(order, n_room, is_explicit=request.is_explicit),
             previous=memory.windows,
             count=lambda text: len(memory.encode_part(text)),
             count_prefix=lambda text: len(memory.encoder.encode(text)),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.bundle import FimOrder
-from server.completion.window import Window, choose_order, first_lines, place_window
+from server.completion.window import Window, choose_order, first_lines, place_window, suffix_limit
 
 MAX_TOKENS = 100
 
@@ -31,6 +31,7 @@ def place(
         context,
         order=order,
         max_tokens=max_tokens,
+        max_suffix_tokens=suffix_limit(order, max_tokens, is_explicit=True),
         previous=previous,
         count=count,
         count_prefix=count,
@@ -63,6 +64,14 @@ def start_line(window: Window) -> str:
 )
 def test_the_suffix_is_given_where_it_is_worth_it(order, suffix, is_explicit, expected) -> None:
     assert choose_order(order, suffix, is_explicit=is_explicit) == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "is_explicit", "expected"),
+    [("spm", False, 25), ("spm", True, 25), ("psm", True, 25), ("psm", False, 6), (None, True, 0)],
+)
+def test_a_suffix_that_each_keystroke_reads_again_is_short(order, is_explicit, expected) -> None:
+    assert suffix_limit(order, 100, is_explicit=is_explicit) == expected
 
 
 def test_a_text_that_fits_is_taken_whole() -> None:

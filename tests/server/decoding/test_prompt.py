@@ -17,15 +17,31 @@ def special(order: FimOrder = "psm") -> SpecialTokens:
 @pytest.mark.parametrize(
     ("order", "expected"),
     [
-        (None, (1, 2)),
         ("psm", (PRE, 1, 2, SUF, 7, 8, MID)),
         ("spm", (PRE, SUF, 7, 8, MID, 1, 2)),
     ],
 )
-def test_parts_stand_in_the_order_that_was_trained(order, expected) -> None:
-    prompt = build_prompt(special(), order, prefix_ids=[1, 2, 3], suffix_ids=[7, 8], n_healed=1)
+def test_parts_stand_in_the_order_that_was_trained(order: FimOrder, expected) -> None:
+    prompt = build_prompt(
+        special(order), order, prefix_ids=[1, 2, 3], suffix_ids=[7, 8], n_healed=1
+    )
     assert prompt.token_ids == expected
     assert prompt.healed_ids == (3,)
+
+
+@pytest.mark.parametrize("special_tokens", [SpecialTokens(end=END), special("spm")])
+def test_left_to_right_a_prompt_is_the_prefix(special_tokens: SpecialTokens) -> None:
+    prompt = build_prompt(special_tokens, None, prefix_ids=[1, 2, 3], suffix_ids=[], n_healed=1)
+    assert prompt.token_ids == (1, 2)
+
+
+def test_with_and_without_a_suffix_the_front_is_the_same_where_the_prefix_comes_first() -> None:
+    plain, middle = (
+        build_prompt(special("psm"), order, prefix_ids=[1, 2, 3], suffix_ids=[7], n_healed=0)
+        for order in (None, "psm")
+    )
+    assert plain.token_ids == (PRE, 1, 2, 3)
+    assert middle.token_ids[: len(plain.token_ids)] == plain.token_ids
 
 
 @pytest.mark.parametrize("prefix_ids", [[], [1]])

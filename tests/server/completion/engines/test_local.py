@@ -175,6 +175,20 @@ def test_typing_into_a_long_file_reuses_the_prompt(make_engine, order: FimOrder 
     assert backend.n_prefilled < 0.1 * n_prompt
 
 
+def test_typing_before_a_closing_bracket_reuses_most_of_the_prompt(make_engine) -> None:
+    """Where the suffix comes after the prefix, it is read again at each keystroke."""
+    backend = FakeBackend(lambda tokens: ByteTokenizer.END, spec=SPEC)
+    n_prompt, n_reused = type_along(make_engine(backend, order="psm"), 2500, ")\n" + DOCUMENT)
+    assert n_reused >= 0.9 * n_prompt
+
+
+def test_an_opening_bracket_costs_no_more_than_the_suffix(make_engine) -> None:
+    engine = make_engine(FakeBackend(knows(DOCUMENT), spec=SPEC), order="psm")
+    complete(engine, at(1000))
+    _, usage = complete(engine, replace(at(1000), suffix=")\n"))
+    assert usage.prefilled_tokens < 10
+
+
 def test_typing_into_a_long_file_reuses_the_prompt_with_the_embedded_vocabulary() -> None:
     bundle = read_bundle(EMBEDDED_FOLDER)
     end = bundle.manifest.special_tokens.end
