@@ -231,7 +231,9 @@ class FakeEngine(CompletionEngine):
         self.n_cancelled = 0
         self.is_closed = False
         self.threads: set[str] = set()
-        self._gate = threading.Semaphore(0) if is_gated else None
+        self.is_open = not is_gated
+        """Whether pieces need no permission."""
+        self._gate = threading.Semaphore(0)
 
     def as_plugin(self) -> type[CompletionEngine]:
         """Return a class whose `load` gives this engine."""
@@ -256,7 +258,6 @@ class FakeEngine(CompletionEngine):
 
     def allow(self, n_pieces: int = 1) -> None:
         """Let a gated engine say so many pieces more."""
-        assert self._gate is not None
         self._gate.release(n_pieces)
 
     def warm(self, request: EngineRequest, cancel: CancelToken) -> None:
@@ -288,7 +289,7 @@ class FakeEngine(CompletionEngine):
         self.is_closed = True
 
     def _may_go_on(self, cancel: CancelToken) -> bool:
-        while self._gate is not None and not cancel.is_cancelled:
+        while not self.is_open and not cancel.is_cancelled:
             if self._gate.acquire(timeout=0.001):
                 break
         return not cancel.is_cancelled

@@ -50,6 +50,12 @@ class _Document:
     pending: Pending | None = None
     accepted: Offer | None = None
     """The offer that was accepted last: at its end the next line is due."""
+    ahead: Offer | None = None
+    """What is generated in idle time."""
+    prefix: str = ""
+    """Text before the cursor at the last request."""
+    undone: str | None = None
+    """Text before the cursor before something was accepted: to come back to it is an undo."""
 
 
 class Completer:
@@ -149,12 +155,18 @@ class Completer:
         self, request: CompletionRequest, on_growth: OnGrowth | None, started_s: float
     ) -> Answer:
         document = self._documents.setdefault(request.document, _Document())
+        document.ahead = None
         if document.pending is not None:
             document.pending.settle("superseded")
             document.pending = None
         if request.trigger == "automatic":
             self._rhythm.keystroke(started_s)
-        closed = closed_gate(request, self._options) or self._engine_gate()
+        closed = (
+            closed_gate(request, self._options)
+            or _undo_gate(document, request)
+            or self._engine_gate()
+        )
+        document.prefix = request.prefix
         if closed is not None:
             self._stop_unwanted()
             self._show_gate(closed)
@@ -298,6 +310,8 @@ class Completer:
             pending.refresh()
             if generation.run is None:
                 self._go_on(pending)  # It stopped for an older request, which needed less.
+        elif document is not None and generation.run is None:
+            self._go_ahead(document)
         self._show_activity()
 
     def _stop_unwanted(self) -> None:
@@ -391,11 +405,16 @@ class Completer:
         document = self._documents.get(offer.request.document) if offer is not None else None
         if document is not None:
             document.accepted = offer
+            document.undone = document.prefix
         self._look_ahead(completion_id)
 
     def partially_accepted(self, completion_id: str, n_chars: int) -> None:
         """Count a completion of which the first `n_chars` code points were accepted."""
         self.counters.partially_accepted += 1
+        offer = self._offers.get(completion_id)
+        if offer is not None and offer.request.document in self._documents:
+            document = self._documents[offer.request.document]
+            document.undone = document.prefix
 
     def _look_ahead(self, completion_id: str) -> None:
         """Generate in idle time what is asked for once an offer is accepted.
@@ -410,9 +429,21 @@ class Completer:
         replaces = replaced_chars(offer.text, offer.request) > 0
         if not offer.is_complete or replaces or closed_gate(after, self._options):
             return
-        ahead, _ = self._offer(document, after, 0, follows_accept=True)
+        document.ahead, _ = self._offer(document, after, 0, follows_accept=True)
+        self._go_ahead(document)
+
+    def _go_ahead(self, document: _Document) -> None:
+        """Let the engine go on with what is generated ahead, as long as nobody asks."""
+        ahead = document.ahead
+        if self._room is None or ahead is None or document.pending is not None:
+            return
+        ahead.update()
         generation = ahead.generation
-        if not ahead.is_complete and generation.run is None and not generation.error:
+        if ahead.is_complete or generation.error:
+            document.ahead = None
+        elif generation.run is not None:
+            generation.run.is_enough = ahead.is_enough
+        else:
             now_s = self._clock.now()
             self._room.start(generation, ahead.is_enough, now_s, is_background=True)
             self._running.add(generation)
@@ -444,3 +475,13 @@ class Completer:
         if status != self.status:
             self.status = status
             self._on_status(status)
+
+
+def _undo_gate(document: _Document, request: CompletionRequest) -> Closed | None:
+    """Return a closed gate right after an accept was undone: who undoes it does not want it."""
+    if request.trigger == "invoked" or document.undone != request.prefix:
+        if document.undone is not None and not request.prefix.startswith(document.undone):
+            document.undone = None
+        return None
+    document.undone = None
+    return Closed(scope="place", reason="an accepted completion was undone")

@@ -186,11 +186,16 @@ def _end_at_line(
         return before
     if indentation(line) > rules.floor:
         return None
-    if indentation(line) != rules.closer_indent or not _CLOSING_LINE.match(line):
+    may_close = _CLOSING_LINE.match(line) or (not is_whole and _may_become_closing(line))
+    if indentation(line) != rules.closer_indent or not may_close:
         return before
     if not is_whole or opens_block(line, rules.language):
         return None  # `} else {` goes on with the block.
     return start + len(line)
+
+
+def _may_become_closing(line: str) -> bool:
+    return any(word.startswith(line.strip()) for word in ("</", "end", "fi", "done", "esac"))
 
 
 def _sentence_end(text: str, rules: StopRules, is_ended: bool) -> int | None:
