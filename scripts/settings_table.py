@@ -28,7 +28,8 @@ def values(declared: Any) -> str:
     """Return what a setting may be, in a few words."""
     metadata = declared.metadata
     if metadata["choices"]:
-        return ", ".join(f"`{choice}`" for choice in metadata["choices"])
+        choices = ", ".join(f"`{choice}`" for choice in metadata["choices"])
+        return f"names with {choices}" if "Mapping" in declared.type else choices
     if metadata["minimum"] is not None:
         return f"{metadata['minimum']} to {metadata['maximum']}"
     kinds = {"bool": "`true`, `false`", "str": "text", "tuple[str, ...]": "list of texts"}

@@ -119,6 +119,10 @@ class Options:
     languages: Mapping[str, bool] = setting(
         {}, "Switch per language id, such as {'markdown': false}; unnamed languages are on."
     )
+    scopes: Mapping[str, bool] = setting(
+        {},
+        "Switch per place of the cursor (`code`, `comment`, `string`, `prose`), on if unnamed.",
+    )
     debounce_ms: int = setting(
         60, "Wait after a keystroke before decoding starts, at the least.", minimum=0, maximum=5000
     )
@@ -144,6 +148,11 @@ class Options:
     # What is offered.
     multi_line: str = setting(
         "auto", "Whether a completion may have several lines.", choices=("auto", "always", "never")
+    )
+    multi_line_languages: Mapping[str, str] = setting(
+        {},
+        "`multiLine` per language id, such as {'yaml': 'never'}.",
+        choices=("auto", "always", "never"),
     )
     max_lines: int = setting(8, "Lines of one completion, at the most.", minimum=1, maximum=100)
     max_new_tokens: int = setting(
@@ -255,7 +264,8 @@ def _checked(declared: Field[Any], wanted: Any, value: Any) -> Any:
     """
     value = _converted(wanted, value)
     choices = declared.metadata["choices"]
-    if choices and value not in choices:
+    chosen = value.values() if isinstance(value, Mapping) else [value]
+    if choices and any(one not in choices for one in chosen):
         raise ValueError(f"expected one of {', '.join(choices)}")
     low, high = declared.metadata["minimum"], declared.metadata["maximum"]
     if low is not None and not low <= value <= high:
@@ -279,13 +289,14 @@ def _converted(wanted: Any, value: Any) -> Any:
         and all(isinstance(v, str) for v in value)
     ):
         return tuple(value)
-    is_switches = isinstance(value, Mapping) and all(
-        isinstance(k, str) and isinstance(v, bool) for k, v in value.items()
-    )
-    if is_switches and origin is not tuple and wanted not in (bool, int, float, str):
-        return dict(value)
     readable = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    expected = readable.get(
-        wanted, "a list of texts" if origin is tuple else "names with true or false"
-    )
-    raise ValueError(f"expected {expected}")
+    if wanted in readable:
+        raise ValueError(f"expected {readable[wanted]}")
+    if origin is tuple:
+        raise ValueError("expected a list of texts")
+    kind = typing.get_args(wanted)[1]
+    if isinstance(value, Mapping) and all(
+        isinstance(k, str) and isinstance(v, kind) for k, v in value.items()
+    ):
+        return dict(value)
+    raise ValueError(f"expected names with {readable[kind]}")

@@ -95,6 +95,20 @@ def open_quote(line: str) -> str:
     return scanner.waiting[-1] if scanner.waiting and scanner.waiting[-1] in _QUOTES else ""
 
 
+def ends_in_comment(line: str, language: str) -> bool:
+    """Whether a comment begins in a line, after a space and outside strings, and goes on."""
+    start, end = language_facts(language).line_comment
+    if not start:
+        return False
+    scanner = _Scanner(has_quotes=True)
+    for place, char in enumerate(line):
+        is_start = line.startswith(start, place) and (place == 0 or line[place - 1].isspace())
+        if is_start and not (scanner.waiting and scanner.waiting[-1] in _QUOTES):
+            return not end or end not in line[place:]
+        scanner.read(char)
+    return False
+
+
 def open_brackets(prefix: str) -> list[str]:
     """Return the closing brackets that the text before the cursor still waits for, outermost first.
 

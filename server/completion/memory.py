@@ -65,7 +65,7 @@ def offer_settings(
     return OfferSettings(
         generation=generation,
         filters=options.filters,
-        multi_line=options.multi_line,
+        multi_line=options.multi_line_languages.get(request.language, options.multi_line),
         max_lines=options.max_lines,
         # Who asks gets the best there is, sure or not.
         min_confidence=options.min_confidence if request.trigger == "automatic" else 0.0,

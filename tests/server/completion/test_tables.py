@@ -51,7 +51,7 @@ def test_the_pure_functions_show_what_the_table_says(case: Case) -> None:
         request=request,
         settings=settings,
         generation=generation,
-        rules=stop_rules(request, options.multi_line, options.max_lines),
+        rules=stop_rules(request, settings.multi_line, settings.max_lines),
         filters=FilterChain(filters, broken),
         min_confidence=settings.min_confidence,
     )
