@@ -34,7 +34,10 @@ class Run:
 class Generation:
     """What an engine says after a prefix. It can be stopped and gone on with."""
 
+    place: CompletionRequest
+    """Where it was started."""
     request: EngineRequest
+    """What the engine was asked there."""
     settings: Hashable
     deltas: list[TextDelta] = field(default_factory=list)
     text: str = ""
@@ -51,12 +54,12 @@ class Generation:
     @property
     def prefix(self) -> str:
         """Text before the cursor that it was started at."""
-        return self.request.prefix
+        return self.place.prefix
 
     @property
     def suffix(self) -> str:
         """Text after that cursor."""
-        return self.request.suffix
+        return self.place.suffix
 
     def add(self, delta: TextDelta) -> None:
         """Append a piece."""

@@ -133,6 +133,7 @@ class DocumentMemory:
             may_go_on = rules.may_open_block or rules.may_start_below
             is_single_line = rules.mode == "line" and not may_go_on
             generation = Generation(
+                place=request,
                 request=engine_request(request, settings.generation, single_line=is_single_line),
                 settings=settings.generation,
             )
@@ -180,11 +181,15 @@ def shifted(text: str, n_columns: int) -> str:
 def engine_request(
     request: CompletionRequest, settings: GenerationSettings, *, single_line: bool = False
 ) -> EngineRequest:
-    """Return what the engine is asked; half characters are replaced, so lengths stay."""
+    """Return what the engine is asked; half characters are replaced, so lengths stay.
+
+    Which trigger asked shapes the answer too, but is no setting: what was generated for who asked
+    on purpose is typed along as any other.
+    """
     return EngineRequest(
         document=request.document,
         prefix=_whole_characters(request.prefix),
-        suffix=_whole_characters(request.suffix),
+        suffix="" if settings.fill_in_middle == "never" else _whole_characters(request.suffix),
         language=request.language,
         path=request.path,
         context=settings.context,
@@ -192,6 +197,7 @@ def engine_request(
         sampling=settings.sampling,
         candidate=settings.candidate,
         single_line=single_line,
+        is_explicit=request.trigger == "invoked",
     )
 
 

@@ -39,6 +39,7 @@ def test_the_pure_functions_show_what_the_table_says(case: Case) -> None:
     settings = offer_settings(request, options, "", 0)
     deltas = case.deltas[: options.max_new_tokens]
     generation = Generation(
+        place=request,
         request=engine_request(request, settings.generation),
         settings=settings.generation,
         is_ended=True,
