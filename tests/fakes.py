@@ -227,6 +227,8 @@ class FakeEngine(CompletionEngine):
         self.streams: list[EngineRequest] = []
         self.warmed: list[EngineRequest] = []
         self.forgotten: list[str] = []
+        self.rated: list[tuple[str, str]] = []
+        self.rating: Callable[[str, str], float] | None = None
         self.n_said = 0
         self.n_cancelled = 0
         self.is_closed = False
@@ -281,6 +283,10 @@ class FakeEngine(CompletionEngine):
             raise self.error
         is_cut = usage.new_tokens >= request.max_new_tokens
         usage.finish_reason = "length" if is_cut else "stop"
+
+    def rate(self, request: EngineRequest, text: str, cancel: CancelToken) -> float | None:
+        self.rated.append((request.prefix, text))
+        return None if self.rating is None else self.rating(request.prefix, text)
 
     def forget(self, document: str) -> None:
         self.forgotten.append(document)

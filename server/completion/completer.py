@@ -182,8 +182,8 @@ class Completer:
                 self._stop(pending.generations)
             raise
         finally:
-            if pending.warming is not None:
-                pending.warming.cancel()
+            if pending.preparing is not None:
+                pending.preparing.cancel()
             if document.pending is pending:
                 document.pending = None
 
@@ -253,6 +253,8 @@ class Completer:
             spent_s = self._clock.now() - started_s
             deadline_s = self._options.deadline_ms / 1000
             await done_within(pending.settled, deadline_s - spent_s, self._clock)
+            if pending.is_complete and pending.may_rank:
+                await self._rank(pending, deadline_s - (self._clock.now() - started_s))
         if pending.settled.done() and pending.settled.result() == "superseded":
             return replace(_SUPERSEDED, source=source)
         candidates = pending.candidates()
@@ -276,8 +278,21 @@ class Completer:
         )
         if wait_s > 0 and self._room is not None:
             request = pending.generations[0].continued()
-            pending.warming = self._room.warm(request, is_background=False)
+            pending.preparing = self._room.warm(request, is_background=False)
             await done_within(pending.settled, wait_s, self._clock)
+
+    async def _rank(self, pending: Pending, left_s: float) -> None:
+        """Order the candidates by what stands after the cursor, where time and engine allow it."""
+        asked = pending.continuations()
+        is_open = not pending.settled.done() or pending.settled.result() == "complete"
+        if self._room is None or not is_open or not all(text for _, text in asked):
+            return
+        ratings, pending.preparing = self._room.rate(asked)
+        pending.reopen(asyncio.get_running_loop().create_future())
+        ratings.add_done_callback(lambda _: pending.settle("complete"))
+        await done_within(pending.settled, left_s, self._clock)
+        if ratings.done():
+            pending.rank(ratings.result())
 
     def _follow(self, pending: Pending) -> None:
         """Let the generations that run already go on until this request has enough."""

@@ -139,6 +139,14 @@ class CompletionEngine(ABC):
             EngineError, BackendError: it cannot answer.
         """
 
+    def rate(self, request: EngineRequest, text: str, cancel: CancelToken) -> float | None:
+        """Return the log-probability per token of a text after the request's prefix.
+
+        Tells which of several candidates fits what stands after the cursor. None: the engine can't
+        tell, or a stop was asked for.
+        """
+        return None
+
     def forget(self, document: str) -> None:  # noqa: B027 - optional
         """Drop what is remembered of a closed document."""
 

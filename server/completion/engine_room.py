@@ -110,6 +110,29 @@ class EngineRoom:
 
         self._worker.submit(Job(run=work, cancel=run.cancel, is_background=is_background))
 
+    def rate(
+        self, asked: Sequence[tuple[EngineRequest, str]]
+    ) -> tuple[asyncio.Future[list[float | None]], CancelToken]:
+        """Let the engine rate texts; return what will be the ratings, and the token to stop it."""
+        ratings: asyncio.Future[list[float | None]] = self._loop.create_future()
+
+        def tell(values: list[float | None]) -> None:
+            if not ratings.done():
+                ratings.set_result(values)
+
+        def run(cancel: CancelToken) -> None:
+            values: list[float | None] = []
+            try:
+                if self._engine is not None and not cancel.is_cancelled:
+                    values += [self._engine.rate(request, text, cancel) for request, text in asked]
+            except Exception:  # an engine may be a stranger's; without ratings the order stays
+                logger.warning("rating failed", exc_info=True)
+            self._post(tell, values)
+
+        job = Job(run=run)
+        self._worker.submit(job)
+        return ratings, job.cancel
+
     def forget(self, document: str) -> None:
         """Let the engine drop what it remembers of a document."""
 

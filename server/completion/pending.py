@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
-from server.completion.engine import CancelToken, EngineUsage
+from server.completion.engine import CancelToken, EngineRequest, EngineUsage
 from server.completion.generation import Generation, Offer
 from server.completion.request import Candidate, CompletionRequest
+from server.completion.stopping import next_document_line
+from server.completion.trimming import replaced_chars
 
+_RATED_CHARS = 200
+"""So much of what stands after a candidate is rated (guessed: a line, less than one pass)."""
 OnGrowth = Callable[[tuple[Candidate, ...]], None]
 Settled = Literal["complete", "superseded", "forgotten", "closed"]
 """How the wait ended: all is there, a newer request came, the document or the server was closed."""
@@ -27,7 +32,8 @@ class Pending:
     """One per candidate, with how much of it was typed already."""
     on_growth: OnGrowth | None
     settled: asyncio.Future[Settled]
-    warming: CancelToken | None = None
+    preparing: CancelToken | None = None
+    """Stops the warming before the candidates, or the rating after them."""
     _given: tuple[Candidate, ...] = field(default=())
 
     @property
@@ -58,6 +64,39 @@ class Pending:
                 self.on_growth(candidates)
         if self.is_complete:
             self.settle("complete")
+
+    def reopen(self, settled: asyncio.Future[Settled]) -> None:
+        """Wait again, for something else than text."""
+        self.settled = settled
+
+    @property
+    def may_rank(self) -> bool:
+        """Whether the order of the candidates is free: several, and none was shown yet."""
+        return self.on_growth is None and len([o for o, _ in self.offers if o.text]) > 1
+
+    def continuations(self) -> list[tuple[EngineRequest, str]]:
+        """Return, for each candidate, what stands after it in the document: the rest of the line
+        and the next line that is not blank.
+        """
+        asked = []
+        for offer, _ in self.offers:
+            rest = self.request.suffix[replaced_chars(offer.text, self.request) :]
+            next_line = next_document_line(rest)
+            end = rest.find(next_line) + len(next_line) if next_line else 0
+            prefix = offer.prefix + offer.text
+            request = replace(offer.generation.request, prefix=prefix, suffix="")
+            asked.append((request, rest[: min(end, _RATED_CHARS)].rstrip()))
+        return asked
+
+    def rank(self, ratings: Sequence[float | None]) -> None:
+        """Put first what is likely itself and makes likely what stands after it."""
+        if len(ratings) != len(self.offers) or any(rating is None for rating in ratings):
+            return
+        scores = {
+            id(offer): math.log(max(offer.confidence, 1e-9)) + (rating or 0.0)
+            for (offer, _), rating in zip(self.offers, ratings, strict=True)
+        }
+        self.offers.sort(key=lambda row: -scores[id(row[0])])
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Give out what is finished now: for good."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -283,6 +284,54 @@ async def test_an_explicit_request_gives_distinct_candidates() -> None:
         answer = await r.ask("x = $0\n", trigger="invoked")
         assert texts(answer) == ["one", "two"]
         assert [stream.candidate for stream in r.engine.streams] == [0, 1, 2]
+
+
+async def test_candidates_are_ranked_by_what_stands_after_the_cursor() -> None:
+    def said(asked: EngineRequest) -> list[str]:
+        return [["open(a)"], ["close(a)"], ["read(a)"]][asked.candidate]
+
+    text = "a = b\n$0\n\nclose(b)\n"
+    async with room(script=said) as r:
+        r.engine.rating = lambda prefix, text: {"open": -3.0, "clos": -2.0, "read": -1.0}[
+            prefix.removeprefix("a = b\n")[:4]
+        ]
+        answer = await r.ask(text, trigger="invoked")
+        assert texts(answer) == ["read(a)", "close(a)", "open(a)"]
+        assert r.engine.rated[0] == ("a = b\nopen(a)", "\n\nclose(b)")
+
+
+async def test_candidates_that_were_shown_keep_their_order() -> None:
+    def said(asked: EngineRequest) -> list[str]:
+        return [["open(a)"], ["close(a)"], ["read(a)"]][asked.candidate]
+
+    async with room(script=said) as r:
+        r.engine.rating = lambda prefix, text: float(len(prefix))
+        grown: list[tuple[Candidate, ...]] = []
+        asked = request("a = b\n$0\nclose(b)\n", trigger="invoked")
+        answer = await r.completer.complete(asked, grown.append)
+        assert texts(answer) == ["open(a)", "close(a)", "read(a)"]
+        assert r.engine.rated == []
+
+
+async def test_a_request_superseded_while_it_is_ranked_says_so() -> None:
+    rating, go_on = threading.Event(), threading.Event()
+
+    def slowly(prefix: str, text: str) -> float:
+        rating.set()
+        assert go_on.wait(10)
+        return 0.0
+
+    def said(asked: EngineRequest) -> list[str]:
+        return [["one"], ["two"], ["three"]][asked.candidate]
+
+    async with room(script=said) as r:
+        r.engine.rating = slowly
+        older = r.asks("x = $0\ny = 1\n", trigger="invoked")
+        await until(rating.is_set)
+        newer = r.asks("x = $0\n")
+        assert (await older).is_superseded
+        go_on.set()
+        await newer
 
 
 async def test_selected_text_is_extended() -> None:
