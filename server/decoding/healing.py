@@ -94,7 +94,7 @@ def make_healing(vocabulary: Vocabulary, healed: bytes) -> Processor:
             n_done += len(vocabulary.token_bytes[token_id])
             if n_done >= len(healed):
                 return log_probs
-        if n_done >= len(healed) or not len(allowed[n_done]):
+        if n_done >= len(healed):
             return log_probs
         kept = log_probs[allowed[n_done]]
         if not np.isfinite(kept).any():

@@ -126,10 +126,11 @@ def test_the_window_is_placed_anew_when_its_start_is_gone() -> None:
 
 def test_the_window_is_placed_anew_when_little_of_it_is_left() -> None:
     """The cursor went up, close to the window's start: there is more to be seen above it."""
-    window = place(lines(200))
-    start = lines(200).index(window.prefix)
-    above = lines(200)[: start + 64]
-    assert place(above, window) == place(above)
+    window = place(lines(400), max_tokens=400)
+    start = lines(400).index(window.prefix)
+    kept, left = lines(400)[: start + 900], lines(400)[: start + 300]
+    assert start_line(place(kept, window, max_tokens=400)) == start_line(window)
+    assert place(left, window, max_tokens=400) == place(left, max_tokens=400)
 
 
 def test_going_back_finds_the_earlier_window() -> None:

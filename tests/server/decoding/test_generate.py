@@ -176,6 +176,13 @@ def test_a_wrong_draft_costs_nothing_but_its_place_in_the_pass() -> None:
     assert backend.caches[0].token_ids == SCRIPT
 
 
+def test_nothing_is_accepted_after_the_end() -> None:
+    backend = FakeBackend(SCRIPT)
+    progress = run(backend, SCRIPT, propose=lambda generated: [END, END])
+    assert (progress.generated, progress.n_accepted) == ([], 0)
+    assert progress.finish_reason == "stop"
+
+
 def test_a_draft_never_leaves_the_context_nor_the_limit() -> None:
     backend = FakeBackend(lambda tokens: 5)
     progress = run(backend, [1] * (FAKE_SPEC.n_ctx - 3), propose=lambda generated: [5] * 99)

@@ -102,6 +102,14 @@ def test_sampling_follows_the_probabilities() -> None:
     assert [counts[i] / 4000 for i in (0, 1, 3)] == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
+def test_the_smallest_number_does_not_draw_a_masked_token() -> None:
+    class Zero:
+        def random(self) -> float:
+            return 0.0
+
+    assert sample(row(-np.inf, 0, 0), SamplingOptions(temperature=1), Zero()) == 1
+
+
 def test_the_told_probability_is_the_networks_own_at_any_temperature() -> None:
     logits = row(0, math.log(3))
     choose = make_choose(SamplingOptions(temperature=0.01), rng())

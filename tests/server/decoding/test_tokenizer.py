@@ -216,6 +216,12 @@ def test_a_special_token_never_comes_from_text(kind: str) -> None:
     assert tokenizer.token_bytes[END] == b""
 
 
+def test_the_text_of_a_special_token_is_encoded_as_any_other() -> None:
+    tokenizer = Tokenizer.from_file(EMBEDDED_FOLDER / "tokenizer.json", 8192)
+    pieces = [tokenizer.token_bytes[token] for token in tokenizer.encode("<|endoftext|>")]
+    assert pieces == [b"<", b"|", b"end", b"oft", b"ext", b"|", b">"]
+
+
 def test_a_token_that_the_bundle_calls_special_never_comes_from_text() -> None:
     """The tokenizer itself may know it as a plain word, as `x` is here."""
     x = make_tokenizer("gpt2").encode("x")[0]

@@ -238,6 +238,14 @@ def test_a_request_on_warm_caches_equals_one_on_a_fresh_engine(make_engine, orde
         assert complete(warm, asked)[0] == complete(fresh, asked)[0]
 
 
+def test_going_back_and_forth_in_a_document_finds_what_was_prefilled(make_engine) -> None:
+    engine = make_engine(FakeBackend(lambda tokens: ByteTokenizer.END, spec=SPEC))
+    for n_chars in (1500, 1550, 3000, 3050):
+        complete(engine, at(n_chars))
+    for n_chars in (1551, 3051, 1552, 3052):
+        assert complete(engine, at(n_chars))[1].prefilled_tokens < 10
+
+
 def test_what_was_warmed_is_reused(make_engine) -> None:
     engine = make_engine(FakeBackend(knows(DOCUMENT), spec=SPEC))
     engine.warm(at(2000), CancelToken())
