@@ -9,17 +9,16 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-from server.completion.context import ContextChain
+from server.completion.document import Document
 from server.completion.engine import EngineInfo, EngineUsage
 from server.completion.engine_room import EngineRoom
-from server.completion.filters import FilterChain
 from server.completion.gates import Closed, closed_gate, document_gate
 from server.completion.generation import Generation, Offer
-from server.completion.memory import DocumentMemory, engine_request, offer_settings
+from server.completion.memory import engine_request, offer_settings
 from server.completion.pending import OnGrowth, Pending
+from server.completion.plugin_chains import load_context, load_filters
 from server.completion.records import Counters, new_ring, record
 from server.completion.request import Answer, CompletionRequest, Source
 from server.completion.scheduler import (
@@ -31,10 +30,10 @@ from server.completion.scheduler import (
     done_within,
 )
 from server.completion.status import Status
+from server.completion.status_board import StatusBoard
 from server.completion.trimming import replaced_chars
-from server.errors import PluginError
 from server.options import Options
-from server.plugins import Group, Plugins
+from server.plugins import Plugins
 
 logger = logging.getLogger(__name__)
 
@@ -42,20 +41,6 @@ _REASONS = {"closed": "the server is shutting down", "forgotten": "the document 
 _KEPT_OFFERS = 200
 """Offers that an editor may still tell of (guessed)."""
 _SUPERSEDED = Answer(is_superseded=True, reason="a newer request took over")
-
-
-@dataclass(slots=True)
-class _Document:
-    memory: DocumentMemory = field(default_factory=DocumentMemory)
-    pending: Pending | None = None
-    accepted: Offer | None = None
-    """The offer that was accepted last: at its end the next line is due."""
-    ahead: Offer | None = None
-    """What is generated in idle time."""
-    prefix: str = ""
-    """Text before the cursor at the last request."""
-    undone: str | None = None
-    """Text before the cursor before something was accepted: to come back to it is an undo."""
 
 
 class Completer:
@@ -72,12 +57,11 @@ class Completer:
         self.counters = Counters()
         self.requests = new_ring()
         """The last requests, newest last."""
-        self.status = Status(state="loading", message="the model is being loaded")
         self._options = options
         self._plugins = plugins
-        self._on_status = on_status
+        self._board = StatusBoard(on_status)
         self._clock = clock or MonotonicClock()
-        self._documents: dict[str, _Document] = {}
+        self._documents: dict[str, Document] = {}
         self._running: set[Generation] = set()
         self._offers: OrderedDict[str, Offer] = OrderedDict()
         """The last offers by id, for what the editor tells of them."""
@@ -85,7 +69,13 @@ class Completer:
         self._service = ServiceTime()
         self._room: EngineRoom | None = None
         self._loaded: asyncio.Future[str] | None = None
-        self._load_chains()
+        self._filters = load_filters(options, plugins)
+        self._sources = load_context(options, plugins)
+
+    @property
+    def status(self) -> Status:
+        """What the server is doing."""
+        return self._board.status
 
     # The engine's life.
 
@@ -94,7 +84,7 @@ class Completer:
         self._loaded = asyncio.get_running_loop().create_future()
         self._room = EngineRoom(on_loaded=self._on_loaded, on_growth=self._on_growth)
         self._room.load(self._options, self._plugins)
-        self._on_status(self.status)
+        self._board.announce()
 
     async def wait_ready(self) -> bool:
         """Wait until the engine is loaded; False if it cannot be (the status says why)."""
@@ -121,10 +111,7 @@ class Completer:
     def _on_loaded(self, info: EngineInfo | None, error: str) -> None:
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(error)
-        if error:
-            self._set_status(Status(state="error", message=error))
-        else:
-            self._set_status(Status(state="ready" if self._options.enabled else "off", engine=info))
+        self._board.loaded(info, error, is_enabled=self._options.enabled)
 
     # Requests.
 
@@ -154,25 +141,20 @@ class Completer:
     async def _answer(
         self, request: CompletionRequest, on_growth: OnGrowth | None, started_s: float
     ) -> Answer:
-        document = self._documents.setdefault(request.document, _Document())
-        document.ahead = None
-        if document.pending is not None:
-            document.pending.settle("superseded")
-            document.pending = None
+        document = self._documents.setdefault(request.document, Document())
+        document.supersede()
         if request.trigger == "automatic":
             self._rhythm.keystroke(started_s)
         closed = (
             closed_gate(request, self._options)
-            or _undo_gate(document, request)
+            or document.undo_gate(request)
             or self._engine_gate()
         )
-        document.prefix = request.prefix
+        document.request = request
+        self._board.gate(closed)
         if closed is not None:
             self._stop_unwanted()
-            self._show_gate(closed)
             return Answer(reason=closed.reason)
-        if self.status.state in ("off", "inactive"):
-            self._set_status(replace(self.status, state="ready", message=""))
         pending = document.pending = self._open(document, request, on_growth)
         self._stop_unwanted()
         try:
@@ -188,20 +170,13 @@ class Completer:
                 document.pending = None
 
     def _open(
-        self, document: _Document, request: CompletionRequest, on_growth: OnGrowth | None
+        self, document: Document, request: CompletionRequest, on_growth: OnGrowth | None
     ) -> Pending:
         """Find or make the offers that answer a request."""
         selected = request.selected_text
         effective = replace(request, prefix=request.prefix + selected, selected_text="")
-        accepted = document.accepted
-        follows_accept = (
-            accepted is not None and effective.prefix == accepted.prefix + accepted.text
-        )
         n_candidates = self._options.candidates if request.trigger == "invoked" else 1
-        offers = [
-            self._offer(document, effective, candidate, follows_accept=follows_accept)
-            for candidate in range(n_candidates)
-        ]
+        offers = [self._offer(document, effective, candidate) for candidate in range(n_candidates)]
         for offer, _ in offers:
             self._offers[offer.id] = offer
         while len(self._offers) > _KEPT_OFFERS:
@@ -216,28 +191,31 @@ class Completer:
 
     def _offer(
         self,
-        document: _Document,
+        document: Document,
         request: CompletionRequest,
-        candidate: int,
-        *,
-        follows_accept: bool,
+        candidate: int = 0,
+        follows_accept: bool | None = None,
     ) -> tuple[Offer, int]:
-        """Return an offer for a place, and how much of it was typed: known, or new and empty."""
-        settings = offer_settings(
+        return document.offer(
             request,
-            self._options,
-            self._context(request),
             candidate,
+            options=self._options,
+            filters=self._filters,
+            gather=self._gather_context,
             follows_accept=follows_accept,
         )
-        found = document.memory.find_offer(request, settings)
-        if found is not None:
-            return found
-        offer = document.memory.reindented_offer(request, settings)
-        if offer is None:
-            offer = document.memory.make_offer(request, settings, self._filters)
-            offer.update()
-        return offer, 0
+
+    def _gather_context(self, request: CompletionRequest) -> str:
+        """Ask the context sources, which are shown the other open documents."""
+        opened = [
+            document.as_open()
+            for document in self._documents.values()
+            if document.request is not None
+            and document.request.document != request.document
+            and document_gate(document.request, self._options) is None
+        ]
+        others = tuple(one for one in reversed(opened) if one is not None)
+        return self._sources(replace(request, open_documents=others))
 
     async def _wait_for(self, pending: Pending, started_s: float) -> Answer:
         source: Source = "cache"
@@ -318,7 +296,7 @@ class Completer:
             usage = generation.usage
             self._service.note((usage.prefill_ms + usage.decode_ms) / 1000)
             if generation.error:
-                self._set_status(replace(self.status, state="error", message=generation.error))
+                self._board.failed(generation.error)
         document = self._documents.get(generation.request.document)
         pending = document.pending if document is not None else None
         if pending is not None and generation in pending.generations:
@@ -348,11 +326,14 @@ class Completer:
     def warm(self, request: CompletionRequest) -> None:
         """Prefill in the background what a request at this place would need."""
         is_closed = document_gate(request, self._options) or self._engine_gate()
-        document = self._documents.get(request.document)
-        is_busy = document is not None and document.pending is not None
-        if self._room is None or is_closed or is_busy or not request.prefix.strip():
+        if self._room is None or is_closed:
             return
-        settings = offer_settings(request, self._options, self._context(request), 0)
+        document = self._documents.setdefault(request.document, Document())
+        document.request = request
+        if document.pending is not None or not request.prefix.strip():
+            return
+        document.refresh_context(request, self._gather_context)
+        settings = offer_settings(request, self._options, document.context, 0)
         self._room.warm(engine_request(request, settings.generation), is_background=True)
 
     def document_closed(self, document: str) -> None:
@@ -375,36 +356,11 @@ class Completer:
         )
         self._options = options
         if has_other_plugins:
-            self._load_chains()
-        if self.status.state in ("ready", "off", "inactive"):
-            self._set_status(
-                replace(self.status, state="ready" if options.enabled else "off", message="")
-            )
-
-    def _load_chains(self) -> None:
-        self._filters = FilterChain(
-            self._load_all("filters", self._options.filters),
-            lambda name, how: self._plugins.block("filters", name, how),
-        )
-        self._context = ContextChain(
-            self._load_all("context", self._options.context_sources),
-            lambda name, how: self._plugins.block("context", name, how),
-        )
-
-    def _load_all(self, group: Group, names: tuple[str, ...]) -> list[tuple[str, Any]]:
-        """Load the plugins of a group that can be loaded; the others are named in the log."""
-        loaded = []
-        for name in names:
-            try:
-                plugin = self._plugins.load(group, name)
-            except PluginError as exc:
-                logger.warning("%s", exc)
-                continue
-            if callable(plugin):
-                loaded.append((name, plugin))
-            else:
-                self._plugins.block(group, name, "it cannot be called")
-        return loaded
+            self._filters = load_filters(options, self._plugins)
+            self._sources = load_context(options, self._plugins)
+            for document in self._documents.values():
+                document.forget_context()
+        self._board.switched(is_enabled=options.enabled)
 
     # What the editor tells.
 
@@ -416,20 +372,19 @@ class Completer:
     def accepted(self, completion_id: str) -> None:
         """Count a completion that was accepted as a whole; what comes after it is due."""
         self.counters.accepted += 1
-        offer = self._offers.get(completion_id)
-        document = self._documents.get(offer.request.document) if offer is not None else None
-        if document is not None:
-            document.accepted = offer
-            document.undone = document.prefix
+        self._note_accept(completion_id, is_whole=True)
         self._look_ahead(completion_id)
 
     def partially_accepted(self, completion_id: str, n_chars: int) -> None:
         """Count a completion of which the first `n_chars` code points were accepted."""
         self.counters.partially_accepted += 1
+        self._note_accept(completion_id, is_whole=False)
+
+    def _note_accept(self, completion_id: str, *, is_whole: bool) -> None:
         offer = self._offers.get(completion_id)
-        if offer is not None and offer.request.document in self._documents:
-            document = self._documents[offer.request.document]
-            document.undone = document.prefix
+        document = self._documents.get(offer.request.document) if offer is not None else None
+        if offer is not None and document is not None:
+            document.note_accept(offer, is_whole=is_whole)
 
     def _look_ahead(self, completion_id: str) -> None:
         """Generate in idle time what is asked for once an offer is accepted.
@@ -447,7 +402,7 @@ class Completer:
         document.ahead, _ = self._offer(document, after, 0, follows_accept=True)
         self._go_ahead(document)
 
-    def _go_ahead(self, document: _Document) -> None:
+    def _go_ahead(self, document: Document) -> None:
         """Let the engine go on with what is generated ahead, as long as nobody asks."""
         ahead = document.ahead
         if self._room is None or ahead is None or document.pending is not None:
@@ -471,32 +426,8 @@ class Completer:
             return Closed(scope="engine", reason=error) if error else None
         return Closed(scope="engine", reason="the model is being loaded")
 
-    def _show_gate(self, closed: Closed) -> None:
-        if closed.scope == "off":
-            self._set_status(replace(self.status, state="off", message=closed.reason))
-        elif closed.scope == "document":
-            self._set_status(replace(self.status, state="inactive", message=closed.reason))
-
     def _show_activity(self) -> None:
         """Say busy or ready, with the engine that really runs now."""
         info = self._room.info if self._room is not None else self.status.engine
         is_awaited = any(document.pending is not None for document in self._documents.values())
-        if self._running and is_awaited:
-            self._set_status(Status(state="busy", engine=info))
-        elif self.status.state == "busy":
-            self._set_status(Status(state="ready", engine=info))
-
-    def _set_status(self, status: Status) -> None:
-        if status != self.status:
-            self.status = status
-            self._on_status(status)
-
-
-def _undo_gate(document: _Document, request: CompletionRequest) -> Closed | None:
-    """Return a closed gate right after an accept was undone: who undoes it does not want it."""
-    if request.trigger == "invoked" or document.undone != request.prefix:
-        if document.undone is not None and not request.prefix.startswith(document.undone):
-            document.undone = None
-        return None
-    document.undone = None
-    return Closed(scope="place", reason="an accepted completion was undone")
+        self._board.activity(is_busy=bool(self._running) and is_awaited, info=info)

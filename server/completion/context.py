@@ -7,15 +7,25 @@ should change rarely: where it changes, the engine has to read the whole prompt 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from server.completion.languages import language_facts
-from server.completion.request import CompletionRequest
+from server.completion.request import CompletionRequest, OpenDocument
 
 ContextSource = Callable[[CompletionRequest], str]
 
 _MAX_CHARS = 4000
 """Context beyond this is cut: the document's own text matters more (guessed)."""
+_WORD = re.compile(r"[^\W\d]\w+")
+_WINDOW_LINES = 20
+"""Lines of a snippet. Copilot's windows have 60 for a prompt of 8000 tokens; ours has 1000."""
+_NEAR_LINES = 30
+"""Lines above the cursor that a snippet is compared with (guessed)."""
+_MIN_OVERLAP = 0.15
+"""Share of common words under which a snippet says nothing about this place (guessed)."""
+_MAX_SNIPPETS = 2
 
 
 class ContextChain:
@@ -58,3 +68,44 @@ def path_comment(request: CompletionRequest) -> str:
     if not request.path or not start or facts.is_prose:
         return ""
     return " ".join(filter(None, (start, request.path, end))) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Snippet:
+    overlap: float
+    document: OpenDocument
+    text: str
+
+
+def similar_code(request: CompletionRequest) -> str:
+    """Return pieces of other open documents that share most words with the lines above the cursor.
+
+    At most one piece of a document, the most similar one last, each under its path.
+    """
+    here = _words("\n".join(request.prefix.rsplit("\n", _NEAR_LINES)[-_NEAR_LINES:]))
+    best = []
+    for document in request.open_documents:
+        if document.language == request.language and here:
+            snippet = max(_snippets(document, here), key=lambda one: one.overlap, default=None)
+            if snippet is not None and snippet.overlap >= _MIN_OVERLAP:
+                best.append(snippet)
+    best.sort(key=lambda one: one.overlap)
+    start, end = language_facts(request.language).line_comment
+    return "".join(
+        f"{start} {one.document.path}{' ' + end if end else ''}\n{one.text}\n\n"
+        for one in best[-_MAX_SNIPPETS:]
+    )
+
+
+def _snippets(document: OpenDocument, here: frozenset[str]) -> Iterator[_Snippet]:
+    """Yield windows of a document, half of each shared with the next, and their overlap."""
+    lines = document.text.split("\n")
+    for start in range(0, max(len(lines) - _WINDOW_LINES // 2, 1), _WINDOW_LINES // 2):
+        text = "\n".join(lines[start : start + _WINDOW_LINES]).strip("\n")
+        words = _words(text)
+        if words:
+            yield _Snippet(len(words & here) / len(words | here), document, text)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text))

@@ -15,6 +15,15 @@ Source = Literal["cache", "in_flight", "model", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDocument:
+    """Another document that is open, as it was when it was last completed or warmed."""
+
+    path: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
     """One request: the text on both sides of the cursor and what the editor said of it."""
 
@@ -34,6 +43,8 @@ class CompletionRequest:
     trigger: Trigger = "automatic"
     selected_text: str = ""
     """What an open completion menu would insert at the cursor (`selectedCompletionInfo`)."""
+    open_documents: tuple[OpenDocument, ...] = ()
+    """For context sources, the last used first; the completer fills it in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from server.completion.completer import Completer
+from server.completion.context import similar_code
 from server.completion.engine import EngineRequest
 from server.completion.request import Answer, Candidate, CompletionRequest
 from server.completion.status import Status
@@ -442,6 +443,34 @@ async def test_a_context_source_reaches_the_engine() -> None:
     async with room(options=options) as r:
         await r.ask("def $0", path="src/a.py")
         assert r.engine.streams[0].context == "# src/a.py\n"
+
+
+async def test_another_open_document_is_context_that_stays_while_typing() -> (
+    None
+):
+    other = "def area(radius):\n    return pi * radius * radius\n"
+    async with room() as r:
+        r.plugins.provide("context", "similar", similar_code)
+        r.completer.set_options(replace(NO_WAIT, context_sources=("path", "similar")))
+        r.completer.warm(request(other + "$0", document="file:///b.py", path="b.py"))
+        await r.ask("def area(radius):\n    $0\n", path="a.py")
+        context = r.engine.streams[0].context
+        assert context == f"# a.py\n# b.py\n{other.rstrip()}\n"
+        r.completer.document_closed("file:///b.py")
+        await r.ask("def area(radius):\n    x$0\n", path="a.py")
+        assert r.engine.streams[1].context == context
+        await r.ask("def area(radius):\n" + 50 * "    pass\n" + "    x$0\n", path="a.py")
+        assert r.engine.streams[2].context == "# a.py\n"
+
+
+async def test_a_denied_document_is_no_context() -> None:
+    async with room() as r:
+        r.plugins.provide("context", "similar", similar_code)
+        r.completer.set_options(replace(NO_WAIT, context_sources=("similar",)))
+        await r.ask("password = 1\nx = $0", document="file:///.env", path=".env")
+        r.completer.warm(request("password = 1$0", document="file:///.env", path=".env"))
+        await r.ask("password = $0")
+        assert r.engine.streams[0].context == ""
 
 
 async def test_the_last_requests_are_recorded_without_their_text() -> None:
