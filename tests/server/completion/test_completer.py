@@ -445,9 +445,7 @@ async def test_a_context_source_reaches_the_engine() -> None:
         assert r.engine.streams[0].context == "# src/a.py\n"
 
 
-async def test_another_open_document_is_context_that_stays_while_typing() -> (
-    None
-):
+async def test_another_open_document_is_context_that_stays_while_typing() -> None:
     other = "def area(radius):\n    return pi * radius * radius\n"
     async with room() as r:
         r.plugins.provide("context", "similar", similar_code)

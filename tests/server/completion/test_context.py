@@ -43,8 +43,6 @@ def test_a_source_that_breaks_its_contract_is_left_out_from_then_on() -> None:
 
 
 OTHER = "def load_rows(path):\n    with open(path) as file:\n        return list(reader(file))\n"
-    "def load_rows(path):\n    with open(path) as file:\n        return list(reader(handle))\n"
-)
 FAR = "class Window:\n    def paint(self):\n        self.canvas.clear()\n"
 
 
