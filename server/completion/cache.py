@@ -18,6 +18,7 @@ _SUFFIX_CHARS = 2000
 """So much of the text after the cursor must match; what stands further off shapes no answer
 (guessed: a model's window holds about this much of it)."""
 
+_ALWAYS_KEPT = 2
 _MAX_CLOSERS = 8
 """Closing characters that an editor may have inserted while the typist went along (guessed)."""
 
@@ -53,12 +54,20 @@ class _Node(Generic[E]):
 
 
 class PrefixTrie(Generic[E]):
-    """Entries of one document by prefix, at most `max_entries`, the least recently used leave."""
+    """Entries of one document by prefix; the least recently used leave first.
 
-    def __init__(self, max_entries: int = 100) -> None:
+    Args:
+        max_entries: so many are kept at the most.
+        max_chars: so much text around their cursors is kept, but always the last two entries: a
+            large document's own text is what an entry costs.
+    """
+
+    def __init__(self, max_entries: int = 100, max_chars: int = 8_000_000) -> None:
         self._root: _Node[E] = _Node("")
         self._by_use: OrderedDict[int, E] = OrderedDict()
         self._max_entries = max_entries
+        self._max_chars = max_chars
+        self._n_chars = 0
 
     def __len__(self) -> int:
         return len(self._by_use)
@@ -75,13 +84,17 @@ class PrefixTrie(Generic[E]):
         node = self._node_for(entry.prefix)
         node.entries.append(entry)
         self._by_use[id(entry)] = entry
-        while len(self._by_use) > self._max_entries:
+        self._n_chars += _cost(entry)
+        while len(self._by_use) > self._max_entries or (
+            self._n_chars > self._max_chars and len(self._by_use) > _ALWAYS_KEPT
+        ):
             self.remove(next(iter(self._by_use.values())))
 
     def remove(self, entry: E) -> None:
         """Forget an entry; one that is not there is no error."""
         if self._by_use.pop(id(entry), None) is None:
             return
+        self._n_chars -= _cost(entry)
         path = self._path(entry.prefix)
         node = path[-1][0]
         node.entries = [other for other in node.entries if other is not entry]
@@ -147,6 +160,10 @@ class PrefixTrie(Generic[E]):
                 return
             else:
                 return
+
+
+def _cost(entry: Entry) -> int:
+    return len(entry.prefix) + len(entry.suffix)
 
 
 def same_suffix(old: str, new: str, typed: str) -> bool:

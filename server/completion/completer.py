@@ -21,6 +21,7 @@ from server.completion.pending import OnGrowth, Pending
 from server.completion.plugin_chains import load_context, load_filters
 from server.completion.records import Counters, new_ring, record
 from server.completion.request import Answer, CompletionRequest, Source
+from server.completion.runs import Runs
 from server.completion.scheduler import (
     Clock,
     MonotonicClock,
@@ -62,12 +63,11 @@ class Completer:
         self._board = StatusBoard(on_status)
         self._clock = clock or MonotonicClock()
         self._documents: dict[str, Document] = {}
-        self._running: set[Generation] = set()
         self._offers: OrderedDict[str, Offer] = OrderedDict()
         """The last offers by id, for what the editor tells of them."""
         self._rhythm = TypingRhythm()
-        self._service = ServiceTime()
         self._room: EngineRoom | None = None
+        self._runs: Runs | None = None
         self._loaded: asyncio.Future[str] | None = None
         self._filters = load_filters(options, plugins)
         self._sources = load_context(options, plugins)
@@ -83,6 +83,7 @@ class Completer:
         """Load the engine in the background; `on_status` tells how it went."""
         self._loaded = asyncio.get_running_loop().create_future()
         self._room = EngineRoom(on_loaded=self._on_loaded, on_growth=self._on_growth)
+        self._runs = Runs(self._room, self._clock)
         self._room.load(self._options, self._plugins)
         self._board.announce()
 
@@ -100,13 +101,13 @@ class Completer:
         while any(document.pending is not None for document in self._documents.values()):
             await asyncio.sleep(0)
         if self._room is not None:
-            room, self._room = self._room, None
+            room, self._room, self._runs = self._room, None, None
             await room.close()
 
     @property
     def is_idle(self) -> bool:
         """Whether the engine does nothing and has nothing to do."""
-        return self._room is None or (self._room.is_idle and not self._running)
+        return self._room is None or (self._room.is_idle and not self._runs)
 
     def _on_loaded(self, info: EngineInfo | None, error: str) -> None:
         if self._loaded is not None and not self._loaded.done():
@@ -160,8 +161,8 @@ class Completer:
         try:
             return await self._wait_for(pending, started_s)
         except asyncio.CancelledError:
-            if document.pending is pending:
-                self._stop(pending.generations)
+            if document.pending is pending and self._runs is not None:
+                self._runs.stop(pending.generations)
             raise
         finally:
             if pending.preparing is not None:
@@ -222,12 +223,14 @@ class Completer:
         if not pending.is_complete:
             is_in_flight = pending.generations[0].run is not None
             source = "in_flight" if is_in_flight else "model"
-        self._follow(pending)
+        if self._runs is not None:
+            self._runs.follow(pending)
         pending.refresh()
-        if not pending.settled.done():
+        if not pending.settled.done() and self._runs is not None:
             if source == "model" and pending.request.trigger == "automatic":
-                await self._debounce(pending)
-            self._go_on(pending)
+                await self._debounce(pending, self._runs.service)
+            self._runs.go_on(pending)
+            self._show_activity()
             spent_s = self._clock.now() - started_s
             deadline_s = self._options.deadline_ms / 1000
             await done_within(pending.settled, deadline_s - spent_s, self._clock)
@@ -245,12 +248,12 @@ class Completer:
             usage=EngineUsage() if source == "cache" else pending.usage(),
         )
 
-    async def _debounce(self, pending: Pending) -> None:
+    async def _debounce(self, pending: Pending, service: ServiceTime) -> None:
         """Prefill at once, and wait for the next keystroke before decoding."""
         options = self._options
         wait_s = debounce_s(
             self._rhythm,
-            self._service,
+            service,
             options.debounce_ms / 1000,
             options.max_debounce_ms / 1000,
         )
@@ -272,29 +275,12 @@ class Completer:
         if ratings.done():
             pending.rank(ratings.result())
 
-    def _follow(self, pending: Pending) -> None:
-        """Let the generations that run already go on until this request has enough."""
-        for offer, _ in pending.offers:
-            if offer.generation.run is not None:
-                offer.generation.run.is_enough = offer.is_enough
-
-    def _go_on(self, pending: Pending) -> None:
-        """Start the generations that stand still although the request needs more of them."""
-        if self._room is None or pending.settled.done():
-            return
-        for offer, _ in pending.offers:
-            generation = offer.generation
-            if generation.run is None and not offer.is_complete and not generation.error:
-                self._room.start(generation, offer.is_enough, self._clock.now())
-                self._running.add(generation)
-        self._show_activity()
-
     def _on_growth(self, generation: Generation) -> None:
         """Pass on what an engine's run brought: text, its end, or an error."""
+        if self._runs is None:
+            return
         if generation.run is None:
-            self._running.discard(generation)
-            usage = generation.usage
-            self._service.note((usage.prefill_ms + usage.decode_ms) / 1000)
+            self._runs.ended(generation)
             if generation.error:
                 self._board.failed(generation.error)
         document = self._documents.get(generation.request.document)
@@ -302,7 +288,7 @@ class Completer:
         if pending is not None and generation in pending.generations:
             pending.refresh()
             if generation.run is None:
-                self._go_on(pending)  # It stopped for an older request, which needed less.
+                self._runs.go_on(pending)  # It stopped for an older request that needed less.
         elif document is not None and generation.run is None:
             self._go_ahead(document)
         self._show_activity()
@@ -315,12 +301,8 @@ class Completer:
             if document.pending is not None
             for generation in document.pending.generations
         }
-        self._stop([generation for generation in self._running if generation not in wanted])
-
-    def _stop(self, generations: list[Generation]) -> None:
-        for generation in generations:
-            generation.stop()
-            self._running.discard(generation)
+        if self._runs is not None:
+            self._runs.stop_others(wanted)
         self._show_activity()
 
     def warm(self, request: CompletionRequest) -> None:
@@ -342,7 +324,8 @@ class Completer:
         if known is not None:
             if known.pending is not None:
                 known.pending.settle("forgotten")
-            self._stop([g for g in self._running if g.request.document == document])
+            if self._runs is not None:
+                self._runs.stop(self._runs.of(document))
         if self._room is not None:
             self._room.forget(document)
 
@@ -399,24 +382,15 @@ class Completer:
         replaces = replaced_chars(offer.text, offer.request) > 0
         if not offer.is_complete or replaces or closed_gate(after, self._options):
             return
-        document.ahead, _ = self._offer(document, after, 0, follows_accept=True)
+        document.ahead, _ = self._offer(document, after, follows_accept=True)
         self._go_ahead(document)
 
     def _go_ahead(self, document: Document) -> None:
         """Let the engine go on with what is generated ahead, as long as nobody asks."""
-        ahead = document.ahead
-        if self._room is None or ahead is None or document.pending is not None:
+        if self._runs is None or document.ahead is None or document.pending is not None:
             return
-        ahead.update()
-        generation = ahead.generation
-        if ahead.is_complete or generation.error:
+        if not self._runs.go_ahead(document.ahead):
             document.ahead = None
-        elif generation.run is not None:
-            generation.run.is_enough = ahead.is_enough
-        else:
-            now_s = self._clock.now()
-            self._room.start(generation, ahead.is_enough, now_s, is_background=True)
-            self._running.add(generation)
 
     # What the user sees of it.
 
@@ -430,4 +404,4 @@ class Completer:
         """Say busy or ready, with the engine that really runs now."""
         info = self._room.info if self._room is not None else self.status.engine
         is_awaited = any(document.pending is not None for document in self._documents.values())
-        self._board.activity(is_busy=bool(self._running) and is_awaited, info=info)
+        self._board.activity(is_busy=bool(self._runs) and is_awaited, info=info)

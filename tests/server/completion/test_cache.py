@@ -69,6 +69,14 @@ def test_the_least_recently_used_entry_leaves_first() -> None:
     assert find(trie, "a") == ["1"]
 
 
+def test_large_documents_keep_few_entries() -> None:
+    trie = PrefixTrie[Kept](max_chars=100)
+    for n in range(5):
+        trie.add(Kept(str(n) * 60, "text"))
+    assert len(trie) == 2
+    assert find(trie, "4" * 60) == ["text"]
+
+
 def test_a_growing_text_is_found_as_it_is_now() -> None:
     trie = PrefixTrie[Kept]()
     entry = Kept("x", "")
