@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,6 +14,8 @@ from server.completion.generation import Generation, Offer
 from server.completion.request import Candidate, CompletionRequest
 from server.completion.stopping import next_document_line
 from server.completion.trimming import replaced_chars
+
+logger = logging.getLogger(__name__)
 
 _RATED_CHARS = 200
 """So much of what stands after a candidate is rated (guessed: a line, less than one pass)."""
@@ -61,7 +64,7 @@ class Pending:
             candidates = self._grown()
             if candidates and candidates != self._given:
                 self._given = candidates
-                self.on_growth(candidates)
+                self._tell(candidates)
         if self.is_complete:
             self.settle("complete")
 
@@ -120,6 +123,15 @@ class Pending:
                 setattr(total, name, sum_)
         total.finish_reason = self.generations[0].usage.finish_reason
         return total
+
+    def _tell(self, candidates: tuple[Candidate, ...]) -> None:
+        if self.on_growth is None:
+            return
+        try:
+            self.on_growth(candidates)
+        except Exception:  # who listens is gone; the answer is still due
+            logger.warning("growing text cannot be told", exc_info=True)
+            self.on_growth = None
 
     def _grown(self) -> tuple[Candidate, ...]:
         """Give out what may be shown while the rest is still being generated.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -512,3 +513,47 @@ async def test_five_hundred_requests_are_answered_once_each_and_the_last_is_righ
         await until(lambda: r.completer.is_idle)
         assert len(asyncio.all_tasks()) == 1
         assert r.completer.counters.requests == 500
+
+
+async def test_a_listener_that_fails_does_not_cost_the_answer() -> None:
+    def fails(candidates: tuple[Candidate, ...]) -> None:
+        raise BrokenPipeError("gone")
+
+    async with room() as r:
+        answer = await r.completer.complete(request("def area(radius):\n    return $0\n"), fails)
+        assert texts(answer) == ["pi * radius * radius"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_mix_of_typing_cancelling_and_closing_is_answered_once_each(seed: int) -> None:
+    chance = random.Random(seed)
+    script = "value = " + " + ".join(f"term_{n}" for n in range(60)) + "\n"
+    async with room(script=script, is_gated=True) as r:
+        place, tasks, grown = 9, [], list[tuple[Candidate, ...]]()
+        for _ in range(500):
+            place = max(9, min(len(script) - 2, place + chance.choice((-2, -1, 0, 1, 1, 1, 3))))
+            asked = replace(
+                request(script[:place] + "$0\n"),
+                document=f"file:///{chance.randrange(3)}.py",
+                trigger=chance.choice(("automatic", "automatic", "invoked")),
+            )
+            on_growth = grown.append if chance.random() < 0.5 else None
+            tasks.append(asyncio.create_task(r.completer.complete(asked, on_growth)))
+            await asyncio.sleep(0)
+            r.engine.allow(chance.randrange(1, 3))
+            if chance.random() < 0.2:
+                chance.choice(tasks).cancel()
+            if chance.random() < 0.02:
+                r.completer.document_closed(asked.document)
+            if chance.random() < 0.1:
+                r.clock.advance(1.0)
+        r.engine.is_open = True
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert len(answers) == 500
+        kinds = {type(answer) for answer in answers}
+        assert kinds == {Answer, asyncio.CancelledError}
+        last = answers[-1]
+        if isinstance(last, Answer) and last.candidates:
+            assert script[place:].startswith(last.candidates[0].text)
+        await until(lambda: r.completer.is_idle)
+        assert len(asyncio.all_tasks()) == 1
