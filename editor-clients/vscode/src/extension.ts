@@ -1,105 +1,107 @@
-/** Foretype in VS Code: starts the server and puts its parts and commands together. */
+/** Foretype in VS Code: puts the server, its ghost text, its status and the commands together. */
 import * as vscode from "vscode";
 import { GhostText } from "./ghostText";
 import { Server, serverSettings } from "./server";
 import { StatusBar } from "./statusBar";
 import { requestTable } from "./statusText";
 
-const DOCUMENTS: vscode.DocumentFilter[] = ["file", "untitled", "vscode-notebook-cell"].map((scheme) => ({ scheme }));
+const SCHEMES = ["file", "untitled", "vscode-notebook-cell"];
+
+type IsMuted = (document: vscode.TextDocument) => boolean;
 
 let server: Server | undefined;
 
 export function activate(context: vscode.ExtensionContext): void {
   const muted = new Set<string>();
-  const isMuted = (document: vscode.TextDocument): boolean => muted.has(document.uri.toString());
-  const running = (server = new Server(context.globalStorageUri.fsPath, DOCUMENTS));
-  const ghostText = new GhostText(context.extension.id, DOCUMENTS, () => running.client, isMuted);
+  const isMuted: IsMuted = (document) => muted.has(document.uri.toString());
+  const documents = SCHEMES.map((scheme) => ({ scheme }));
+  const running = (server = new Server(context.globalStorageUri.fsPath, documents));
+  const ghostText = new GhostText(context.extension.id, documents, () => running.client, isMuted);
   const statusBar = new StatusBar(running, isMuted);
   const requests = vscode.window.createOutputChannel("Foretype Requests");
 
-  const configuration = () => vscode.workspace.getConfiguration("foretype");
-  const set = (name: string, value: unknown): Thenable<void> =>
-    configuration().update(name, value, vscode.ConfigurationTarget.Global);
-
   const commands: Record<string, () => unknown> = {
     menu: () => showMenu(isMuted),
-    toggle: () => set("enabled", !configuration().get("enabled")),
+    toggle: () => set("enabled", serverSettings().enabled === false),
     toggleLanguage: () => {
       const language = vscode.window.activeTextEditor?.document.languageId;
-      const languages = configuration().get<Record<string, boolean>>("languages", {});
-      return language && set("languages", { ...languages, [language]: languages[language] === false });
+      const languages = serverSettings().languages as Record<string, boolean>;
+      if (language)
+        void set("languages", { ...languages, [language]: languages[language] === false });
     },
     toggleFile: () => {
       const uri = vscode.window.activeTextEditor?.document.uri.toString();
       if (uri && !muted.delete(uri)) muted.add(uri);
       statusBar.refresh();
-      return vscode.commands.executeCommand("editor.action.inlineSuggest.hide");
+      ghostText.dismiss();
     },
-    chooseModel: () => chooseModel(set),
+    chooseModel,
     restart: () => running.restart(),
     install: () => running.install(),
-    setInterpreter: () => vscode.commands.executeCommand("workbench.action.openSettings", "foretype.client.interpreter"),
+    setInterpreter: () =>
+      vscode.commands.executeCommand(
+        "workbench.action.openSettings",
+        "foretype.client.interpreter",
+      ),
     showLog: () => running.log.show(),
     showRequests: async () => {
       requests.replace(requestTable(await running.lastRequests()));
       requests.show();
     },
-    dismiss: () => {
-      ghostText.stop();
-      return vscode.commands.executeCommand("editor.action.inlineSuggest.hide");
-    },
+    dismiss: () => ghostText.dismiss(),
   };
 
   context.subscriptions.push(
-    ghostText, statusBar, requests,
-    ...Object.entries(commands).map(([name, run]) => vscode.commands.registerCommand(`foretype.${name}`, run)),
-    vscode.workspace.onDidChangeConfiguration((event) => onSettings(event, running, context.extension.packageJSON)),
+    ghostText,
+    statusBar,
+    requests,
+    ...Object.entries(commands).map(([name, run]) =>
+      vscode.commands.registerCommand(`foretype.${name}`, run),
+    ),
+    vscode.workspace.onDidChangeConfiguration((event) =>
+      running.settingsChanged(event, context.extension.packageJSON.contributes.configuration),
+    ),
     vscode.workspace.onDidGrantWorkspaceTrust(() => running.client ?? running.restart()),
-    vscode.workspace.onDidCloseTextDocument((document) => muted.delete(document.uri.toString())),
+    vscode.workspace.onDidCloseTextDocument(({ uri }) => muted.delete(uri.toString())),
   );
   void running.restart();
 }
 
 export const deactivate = (): Promise<void> | undefined => server?.dispose();
 
-/** Hand changed settings to the server, or start it anew if they choose what runs. */
-function onSettings(event: vscode.ConfigurationChangeEvent, server: Server, manifest: any): void {
-  if (!event.affectsConfiguration("foretype")) return;
-  const settings: Record<string, { scope?: string }> = manifest.contributes.configuration.properties;
-  const isAtStart = (name: string): boolean => settings[name]?.scope === "machine" && event.affectsConfiguration(name);
-  if (Object.keys(settings).some(isAtStart)) void server.restart();
-  else void server.client?.sendNotification("workspace/didChangeConfiguration", { settings: { foretype: serverSettings() } });
-}
+const set = (name: string, value: unknown): Thenable<void> =>
+  vscode.workspace
+    .getConfiguration("foretype")
+    .update(name, value, vscode.ConfigurationTarget.Global);
 
-async function showMenu(isMuted: (document: vscode.TextDocument) => boolean): Promise<void> {
-  const { enabled = true, languages = {} } = serverSettings() as { enabled?: boolean; languages?: Record<string, boolean> };
+async function showMenu(isMuted: IsMuted): Promise<void> {
+  const settings = serverSettings();
+  const languages = settings.languages as Record<string, boolean>;
   const document = vscode.window.activeTextEditor?.document;
-  const toggle = (isOn: boolean, what: string): string => `$(${isOn ? "circle-slash" : "wand"}) Turn ${isOn ? "Off" : "On"} ${what}`;
-  const entries: [label: string, command: string][] = [
-    ...(document ? [
-      [toggle(!isMuted(document), "for This File"), "foretype.toggleFile"],
-      [toggle(languages[document.languageId] !== false, `for ${document.languageId}`), "foretype.toggleLanguage"],
-    ] as [string, string][] : []),
-    [toggle(enabled, "Everywhere"), "foretype.toggle"],
-    ["$(package) Choose a Model…", "foretype.chooseModel"],
-    ["$(debug-restart) Restart the Server", "foretype.restart"],
-    ["$(list-ordered) Show the Last Requests", "foretype.showRequests"],
-    ["$(output) Show the Log", "foretype.showLog"],
-  ];
-  const choice = await vscode.window.showQuickPick(entries.map(([label, command]) => ({ label, command })), { title: "Foretype" });
-  if (choice) await vscode.commands.executeCommand(choice.command);
+  const toggle = (isOn: boolean, what: string): string =>
+    isOn ? `$(circle-slash) Turn Off ${what}` : `$(wand) Turn On ${what}`;
+  const entries = {
+    ...(document && {
+      [toggle(!isMuted(document), "for This File")]: "toggleFile",
+      [toggle(languages[document.languageId] !== false, `for ${document.languageId}`)]:
+        "toggleLanguage",
+    }),
+    [toggle(settings.enabled !== false, "Everywhere")]: "toggle",
+    "$(package) Choose a Model…": "chooseModel",
+    "$(debug-restart) Restart the Server": "restart",
+    "$(list-ordered) Show the Last Requests": "showRequests",
+    "$(output) Show the Log": "showLog",
+  };
+  const choice = await vscode.window.showQuickPick(Object.keys(entries), { title: "Foretype" });
+  if (choice)
+    await vscode.commands.executeCommand(`foretype.${entries[choice as keyof typeof entries]}`);
 }
 
-async function chooseModel(set: (name: string, value: unknown) => Thenable<void>): Promise<void> {
-  const [embedded, folder, name] = ["The embedded model", "A bundle folder…", "An exported model by its name…"];
-  const choice = await vscode.window.showQuickPick([embedded, folder, name], { title: "Foretype: model" });
-  if (choice === embedded) await set("model", "");
-  if (choice === folder) {
-    const [picked] = (await vscode.window.showOpenDialog({ canSelectFolders: true, canSelectFiles: false })) ?? [];
-    if (picked) await set("model", picked.fsPath);
-  }
-  if (choice === name) {
-    const typed = await vscode.window.showInputBox({ prompt: "Name of a model made by python -m export" });
-    if (typed) await set("model", typed);
-  }
+async function chooseModel(): Promise<void> {
+  const model = await vscode.window.showInputBox({
+    title: "Foretype: Choose a Model",
+    prompt: "Bundle folder or the name of an exported model; empty: the embedded model.",
+    value: String(serverSettings().model),
+  });
+  if (model !== undefined) await set("model", model);
 }

@@ -1,18 +1,22 @@
 /**
  * Ghost text that grows while the server writes. Knows nothing of what writes it.
  *
- * VS Code asks a provider once per change and keeps the answer. From 1.106 on it asks again, without
- * hiding what it shows, when the provider is registered anew and the trigger command names it.
+ * VS Code asks a provider once per change and keeps the answer. From 1.106 on it asks again,
+ * without hiding what it shows, when the provider is registered anew and a trigger names it.
  */
 import * as vscode from "vscode";
 import {
-  InlineCompletionItem, InlineCompletionRequest, LanguageClient, ProgressType, ResponseError,
+  InlineCompletionItem,
+  InlineCompletionRequest,
+  LanguageClient,
+  ProgressType,
+  ResponseError,
 } from "vscode-languageclient/node";
 import { CursorLineItem, goesAlong, itemAfterTyping } from "./growth";
 
 /** Below this the trigger command ignores its arguments, so only finished text is shown. */
 const GROWS_SINCE = [1, 106] as const;
-/** A trigger that VS Code does not act on in this time was overtaken; measured: it takes about 60 ms. */
+/** A trigger not acted on in this time was overtaken; measured: VS Code takes about 60 ms. */
 const TRIGGER_TIMEOUT_MS = 400;
 /** VS Code must have taken the last answer before it is asked again; chosen by trial. */
 const SETTLE_MS = 15;
@@ -24,13 +28,18 @@ const textOf = (item: InlineCompletionItem): string =>
 class Answer {
   items: InlineCompletionItem[] = [];
   isDone = false;
-  readonly cancellation = new vscode.CancellationTokenSource();
+  private readonly cancellation = new vscode.CancellationTokenSource();
+  readonly token = this.cancellation.token;
   grown: Promise<void>;
   private wake!: () => void;
   private readonly line: string;
   private readonly shown = new Set<string>();
 
-  constructor(readonly document: vscode.TextDocument, readonly start: vscode.Position, readonly selected?: string) {
+  constructor(
+    readonly document: vscode.TextDocument,
+    readonly start: vscode.Position,
+    readonly selected?: string,
+  ) {
     this.line = document.lineAt(start).text;
     this.grown = new Promise((resolve) => (this.wake = resolve));
   }
@@ -41,7 +50,14 @@ class Answer {
     this.grown = new Promise((resolve) => (this.wake = resolve));
   }
 
-  /** What was typed since the request, or undefined if the document or the cursor went elsewhere. */
+  /** End the request; nobody waits for it any more. */
+  cancel(): void {
+    this.cancellation.cancel();
+    this.isDone = true;
+    this.take([]);
+  }
+
+  /** What was typed since the request, or undefined if the cursor or the rest went elsewhere. */
   private typed(document: vscode.TextDocument, position: vscode.Position): string | undefined {
     if (document !== this.document || position.isBefore(this.start)) return undefined;
     const head = document.lineAt(this.start).text.slice(0, this.start.character);
@@ -53,12 +69,17 @@ class Answer {
   /** Whether this answers a request at `position`, now or when it has grown. */
   fits(document: vscode.TextDocument, position: vscode.Position): boolean {
     const typed = this.typed(document, position);
-    if (typed === undefined || this.cancellation.token.isCancellationRequested) return false;
+    if (typed === undefined || this.token.isCancellationRequested) return false;
     if (this.isDone) return this.at(document, position).length > 0;
-    return this.items.length === 0 ? typed === "" : this.items.some((item) => goesAlong(textOf(item), typed));
+    return this.items.length === 0
+      ? typed === ""
+      : this.items.some((item) => goesAlong(textOf(item), typed));
   }
 
-  at(document: vscode.TextDocument, position: vscode.Position): [InlineCompletionItem, CursorLineItem][] {
+  at(
+    document: vscode.TextDocument,
+    position: vscode.Position,
+  ): [InlineCompletionItem, CursorLineItem][] {
     const typed = this.typed(document, position);
     if (typed === undefined) return [];
     return this.items.flatMap((item) => {
@@ -79,6 +100,7 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
   private registration: vscode.Disposable;
   private trigger: NodeJS.Timeout | undefined;
   private isBehind = false;
+  private isGrowing = false;
   private nRequests = 0;
   private readonly grows: boolean;
 
@@ -104,16 +126,26 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     if (!client?.isRunning() || this.isMuted(document)) return [];
     let answer = this.answer;
     const isAsked = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
-    if (isAsked || answer?.selected !== context.selectedCompletionInfo?.text || !answer?.fits(document, position)) {
+    if (
+      isAsked ||
+      answer?.selected !== context.selectedCompletionInfo?.text ||
+      !answer?.fits(document, position)
+    ) {
       this.stop();
       answer = this.answer = this.ask(client, document, position, context, token);
     }
     while (!answer.isDone && answer.at(document, position).length === 0) await answer.grown;
     if (token.isCancellationRequested || this.answer !== answer) return [];
     return answer.at(document, position).map(([item, left]) => {
-      if (answer.isNew(item)) void client.sendNotification("textDocument/didShowCompletion", { item });
+      if (answer.isNew(item))
+        void client.sendNotification("textDocument/didShowCompletion", { item });
       const replaced = item.range ? item.range.end.character - item.range.start.character : 0;
-      const range = new vscode.Range(position.line, left.column, position.line, position.character + replaced);
+      const range = new vscode.Range(
+        position.line,
+        left.column,
+        position.line,
+        position.character + replaced,
+      );
       const command = item.command && client.protocol2CodeConverter.asCommand(item.command);
       return new vscode.InlineCompletionItem(left.text, range, command);
     });
@@ -121,12 +153,16 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
 
   /** End the answer that grows; what is shown stays until VS Code asks anew. */
   stop(): void {
-    if (this.answer && !this.answer.isDone) {
-      this.answer.cancellation.cancel();
-      this.setGrowing(false);
-    }
+    if (this.answer && !this.answer.isDone) this.answer.cancel();
+    this.setGrowing(false);
     this.answer = undefined;
     this.isBehind = false;
+  }
+
+  /** End it and take it off the screen. */
+  dismiss(): void {
+    this.stop();
+    void vscode.commands.executeCommand("editor.action.inlineSuggest.hide");
   }
 
   dispose(): void {
@@ -135,7 +171,7 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     this.registration.dispose();
   }
 
-  /** Send a request. It follows VS Code's token only until text is there: growing makes VS Code cancel. */
+  /** Send a request. It obeys VS Code's token until text is there: growing cancels that token. */
   private ask(
     client: LanguageClient,
     document: vscode.TextDocument,
@@ -144,19 +180,27 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     token: vscode.CancellationToken,
   ): Answer {
     const answer = new Answer(document, position, context.selectedCompletionInfo?.text);
-    token.onCancellationRequested(() => answer.items.length === 0 && answer.cancellation.cancel());
-    const params = client.code2ProtocolConverter.asInlineCompletionParams(document, position, context);
+    token.onCancellationRequested(() => answer.items.length === 0 && answer.cancel());
+    const params = client.code2ProtocolConverter.asInlineCompletionParams(
+      document,
+      position,
+      context,
+    );
     const isAsked = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
     // Candidates that the user goes through must hold still, so only what comes by itself grows.
     const partialResultToken = this.grows && !isAsked ? `foretype-${++this.nRequests}` : undefined;
     const progress = partialResultToken
-      ? client.onProgress(new ProgressType<InlineCompletionItem[]>(), partialResultToken, (items) => this.grow(answer, items))
+      ? client.onProgress(new ProgressType<InlineCompletionItem[]>(), partialResultToken, (items) =>
+          this.grow(answer, items),
+        )
       : undefined;
-    client.sendRequest(InlineCompletionRequest.type, { ...params, partialResultToken }, answer.cancellation.token)
+    client
+      .sendRequest(InlineCompletionRequest.type, { ...params, partialResultToken }, answer.token)
       .then((result) => this.finish(answer, Array.isArray(result) ? result : (result?.items ?? [])))
       .catch((error: unknown) => {
         this.finish(answer, []);
-        if (!(error instanceof ResponseError)) client.warn(`No answer to a request: ${String(error)}`);
+        if (!(error instanceof ResponseError))
+          client.warn(`No answer to a request: ${String(error)}`);
       })
       .finally(() => progress?.dispose());
     return answer;
@@ -165,6 +209,7 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
   private grow(answer: Answer, items: InlineCompletionItem[]): void {
     const isFirst = answer.items.length === 0;
     answer.take(items);
+    if (answer !== this.answer) return;
     if (isFirst) this.setGrowing(true);
     else this.show();
   }
@@ -177,6 +222,8 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
 
   /** Let Escape end the growing while it lasts; else the next piece would bring the text back. */
   private setGrowing(isGrowing: boolean): void {
+    if (isGrowing === this.isGrowing) return;
+    this.isGrowing = isGrowing;
     void vscode.commands.executeCommand("setContext", "foretype.isGrowing", isGrowing);
   }
 
@@ -190,7 +237,8 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     this.registration.dispose();
     this.registration = this.register();
     void vscode.commands.executeCommand("editor.action.inlineSuggest.trigger", {
-      providerId: `${this.extensionId}:*`, explicit: false,
+      providerId: `${this.extensionId}:*`,
+      explicit: false,
     });
   }
 

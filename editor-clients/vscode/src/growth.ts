@@ -17,7 +17,11 @@ export interface CursorLineItem {
  * @param typed what stands in the document between there and the cursor.
  * @param column where the completion was asked for, in UTF-16 units.
  */
-export function itemAfterTyping(completion: string, typed: string, column: number): CursorLineItem | undefined {
+export function itemAfterTyping(
+  completion: string,
+  typed: string,
+  column: number,
+): CursorLineItem | undefined {
   const [whole, done] = [withLf(completion), withLf(typed)];
   if (!whole.startsWith(done) || whole.length === done.length) return undefined;
   const lineStart = done.lastIndexOf("\n") + 1;

@@ -2,7 +2,11 @@
 import { createInterface } from "node:readline";
 import * as vscode from "vscode";
 import {
-  CloseAction, ErrorAction, LanguageClient, LanguageClientOptions, TransportKind,
+  CloseAction,
+  ErrorAction,
+  LanguageClient,
+  LanguageClientOptions,
+  TransportKind,
 } from "vscode-languageclient/node";
 import { findServer, installServer, NoServerError, SAFE_ENV } from "./interpreter";
 import { LastRequest, Status } from "./statusText";
@@ -20,7 +24,9 @@ class QuietClient extends LanguageClient {
 
 /** All settings of the server; `foretype.client` is ours alone. */
 export function serverSettings(): Record<string, unknown> {
-  const { client: _, ...settings } = vscode.workspace.getConfiguration().get<Record<string, unknown>>("foretype", {});
+  const { client: _, ...settings } = vscode.workspace
+    .getConfiguration()
+    .get<Record<string, unknown>>("foretype", {});
   return settings;
 }
 
@@ -35,7 +41,10 @@ export class Server implements vscode.Disposable {
   private turn: Promise<void> = Promise.resolve();
   private crashes: number[] = [];
 
-  constructor(private readonly storage: string, private readonly selector: vscode.DocumentFilter[]) {}
+  constructor(
+    private readonly storage: string,
+    private readonly selector: vscode.DocumentFilter[],
+  ) {}
 
   /** Start, or stop and start anew with what is set now. */
   restart(): Promise<void> {
@@ -49,6 +58,18 @@ export class Server implements vscode.Disposable {
       await installServer(this.storage, this.log);
       await this.replaceClient();
     });
+  }
+
+  /** Hand changed settings to the server, or start it anew if they choose what runs. */
+  settingsChanged(
+    event: vscode.ConfigurationChangeEvent,
+    { properties }: { properties: Record<string, { scope: string }> },
+  ): void {
+    const atStart = Object.keys(properties).filter((name) => properties[name]?.scope === "machine");
+    const settings = { foretype: serverSettings() };
+    if (atStart.some((name) => event.affectsConfiguration(name))) void this.restart();
+    else if (event.affectsConfiguration("foretype"))
+      void this.client?.sendNotification("workspace/didChangeConfiguration", { settings });
   }
 
   async lastRequests(): Promise<LastRequest[]> {
@@ -71,14 +92,19 @@ export class Server implements vscode.Disposable {
     this.log.info(`Starting ${executable.command} ${executable.args.join(" ")}`);
     const options = { cwd: this.storage, env: SAFE_ENV };
     const client = new QuietClient(
-      "foretype", "Foretype", { ...executable, transport: TransportKind.stdio, options },
+      "foretype",
+      "Foretype",
+      { ...executable, transport: TransportKind.stdio, options },
       this.clientOptions(() => client === this.client && this.crashed()),
     );
     client.onNotification("foretype/status", (status: Status) => this.changed.fire(status));
     await client.start();
     this.client = client;
     void vscode.commands.executeCommand("setContext", "foretype.isRunning", true);
-    this.changed.fire(await client.sendRequest<Status>("foretype/status"));
+    client.sendRequest<Status>("foretype/status").then(
+      (status) => this.changed.fire(status),
+      (error: unknown) => this.log.warn(`No status: ${String(error)}`),
+    );
   }
 
   private clientOptions(onClosed: () => void): LanguageClientOptions {
@@ -88,7 +114,8 @@ export class Server implements vscode.Disposable {
       initializationOptions: { ...serverSettings(), streaming: true, status: true },
       middleware: {
         provideInlineCompletionItems: () => [], // `GhostText` asks instead.
-        handleWorkDoneProgress: (_, value) => this.progressed.fire("percentage" in value ? value.percentage : undefined),
+        handleWorkDoneProgress: (_, value) =>
+          this.progressed.fire("percentage" in value ? value.percentage : undefined),
         workspace: { configuration: ({ items }) => items.map(serverSettings) },
       },
       errorHandler: {
@@ -100,7 +127,8 @@ export class Server implements vscode.Disposable {
       },
       stdioOptions: {
         stdout: () => undefined, // It belongs to the protocol.
-        stderr: (lines) => createInterface({ input: lines }).on("line", (line) => this.log.info(line)),
+        stderr: (lines) =>
+          createInterface({ input: lines }).on("line", (line) => this.log.info(line)),
       },
     };
   }
@@ -117,7 +145,13 @@ export class Server implements vscode.Disposable {
     const now = Date.now();
     this.crashes = [...this.crashes.filter((time) => now - time < CRASH_WINDOW_MS), now];
     if (this.crashes.length <= MAX_CRASHES) void this.restart();
-    else this.fail(new Error(`Foretype's server ended ${this.crashes.length} times in three minutes and stays down. The log says why; 'Foretype: Restart the Server' tries again.`));
+    else
+      this.fail(
+        new Error(
+          `Foretype's server ended ${this.crashes.length} times in three minutes and stays down. ` +
+            "The log says why; 'Foretype: Restart the Server' tries again.",
+        ),
+      );
   }
 
   /** Show an error once, with what to do about it. */
@@ -126,9 +160,19 @@ export class Server implements vscode.Disposable {
     this.changed.fire({ state: "error", message });
     if (error instanceof vscode.CancellationError) return;
     this.log.error(message);
-    const actions = { "Set Interpreter": "foretype.setInterpreter", "Show Log": "foretype.showLog" };
-    const offered = error instanceof NoServerError ? { "Install Server": "foretype.install", ...actions } : actions;
-    void vscode.window.showErrorMessage(message, ...Object.keys(offered)).then((choice) =>
-      choice && vscode.commands.executeCommand(offered[choice as keyof typeof offered]));
+    const actions = {
+      "Set Interpreter": "foretype.setInterpreter",
+      "Show Log": "foretype.showLog",
+    };
+    const offered =
+      error instanceof NoServerError
+        ? { "Install Server": "foretype.install", ...actions }
+        : actions;
+    void vscode.window
+      .showErrorMessage(message, ...Object.keys(offered))
+      .then(
+        (choice) =>
+          choice && vscode.commands.executeCommand(offered[choice as keyof typeof offered]),
+      );
   }
 }

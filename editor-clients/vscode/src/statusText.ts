@@ -31,16 +31,26 @@ export interface LastRequest {
 }
 
 const ICONS: Record<Status["state"], string> = {
-  loading: "loading~spin", ready: "wand", busy: "loading~spin", off: "circle-slash", inactive: "dash", error: "error",
+  loading: "loading~spin",
+  ready: "wand",
+  busy: "loading~spin",
+  off: "circle-slash",
+  inactive: "dash",
+  error: "error",
 };
 
 /** One short line: the device and model while completions come, the name and state otherwise. */
 export function statusLine(status: Status, percentage?: number): string {
   const icon = `$(${ICONS[status.state]})`;
-  if (status.state === "loading") return `${icon} Foretype${percentage === undefined ? "" : ` ${Math.round(percentage)}%`}`;
+  if (status.state === "loading")
+    return `${icon} Foretype` + (percentage === undefined ? "" : ` ${Math.round(percentage)}%`);
   if (status.state !== "ready" && status.state !== "busy") return `${icon} Foretype`;
-  return `${icon} ${[status.model || status.engine || "Foretype", status.device].filter(Boolean).join(" · ")}`;
+  const what = [status.model || status.engine || "Foretype", status.device].filter(Boolean);
+  return `${icon} ${what.join(" · ")}`;
 }
+
+const outcome = ({ reason, shownChars = 0, source }: LastRequest): string =>
+  reason || `${shownChars} characters from ${source}`;
 
 /** All that is known, a fact a line. */
 export function statusDetails(status: Status): string {
@@ -50,22 +60,44 @@ export function statusDetails(status: Status): string {
     `Foretype: ${status.state}${status.message ? `: ${status.message}` : ""}`,
     status.model && `Model: ${status.model}${runs && ` (${runs})`}`,
     ...(status.skipped ?? []).map((reason) => `Skipped: ${reason}`),
-    last && `Last request: ${last.totalMs ?? 0} ms, ${last.reason || `${last.shownChars ?? 0} characters from ${last.source}`}`,
-    Object.entries(counters).map(([name, n]) => `${n} ${name}`).join(", "),
-  ].filter(Boolean).join("\n");
+    last && `Last request: ${last.totalMs ?? 0} ms, ${outcome(last)}`,
+    Object.entries(counters)
+      .map(([name, n]) => `${n} ${name}`)
+      .join(", "),
+  ]
+    .filter(Boolean)
+    .join("\n");
 }
 
 const COLUMNS: [title: string, cell: (request: LastRequest) => unknown][] = [
-  ["total ms", (r) => r.totalMs], ["prefill", (r) => r.prefillMs], ["decode", (r) => r.decodeMs],
-  ["prompt", (r) => r.promptTokens], ["reused", (r) => r.reusedTokens], ["new", (r) => r.newTokens],
-  ["chars", (r) => r.shownChars], ["source", (r) => r.source], ["finish", (r) => r.finishReason],
-  ["file", (r) => r.uri?.split("/").pop()], ["reason for nothing", (r) => r.reason],
+  ["total ms", (r) => r.totalMs],
+  ["prefill", (r) => r.prefillMs],
+  ["decode", (r) => r.decodeMs],
+  ["prompt", (r) => r.promptTokens],
+  ["reused", (r) => r.reusedTokens],
+  ["new", (r) => r.newTokens],
+  ["chars", (r) => r.shownChars],
+  ["source", (r) => r.source],
+  ["finish", (r) => r.finishReason],
+  ["file", (r) => r.uri?.split("/").pop()],
+  ["reason for nothing", (r) => r.reason],
 ];
 
 /** The last requests as a table of text, newest first. */
 export function requestTable(requests: LastRequest[]): string {
-  const rows = [...requests].reverse().map((request) => COLUMNS.map(([, cell]) => String(cell(request) ?? "")));
+  const rows = [...requests]
+    .reverse()
+    .map((request) => COLUMNS.map(([, cell]) => String(cell(request) ?? "")));
   const table = [COLUMNS.map(([title]) => title), ...rows];
   const widths = COLUMNS.map((_, i) => Math.max(...table.map((row) => row[i]!.length)));
-  return table.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd()).join("\n") + "\n";
+  return (
+    table
+      .map((row) =>
+        row
+          .map((cell, i) => cell.padEnd(widths[i]!))
+          .join("  ")
+          .trimEnd(),
+      )
+      .join("\n") + "\n"
+  );
 }

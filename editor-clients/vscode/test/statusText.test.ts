@@ -3,8 +3,15 @@ import { test } from "node:test";
 import { requestTable, Status, statusDetails, statusLine } from "../src/statusText";
 
 const READY: Status = {
-  state: "ready", engine: "local", model: "foretype-v0", backend: "ort", provider: "CPUExecutionProvider",
-  device: "cpu", dtype: "int8", skipped: ["ort on cuda: no CUDA provider"], counters: { requests: 12, accepted: 4 },
+  state: "ready",
+  engine: "local",
+  model: "foretype-v0",
+  backend: "ort",
+  provider: "CPUExecutionProvider",
+  device: "cpu",
+  dtype: "int8",
+  skipped: ["ort on cuda: no CUDA provider"],
+  counters: { requests: 12, accepted: 4 },
   lastRequest: { source: "model", reason: "", totalMs: 14.2, shownChars: 31 },
 };
 
@@ -38,7 +45,10 @@ test("the details say what runs, what was skipped and what the last request did"
   ]));
 
 test("a request that offered nothing is told by its reason", () =>
-  assert.match(statusDetails({ state: "ready", lastRequest: { reason: "denied path", totalMs: 0.1 } }), /0\.1 ms, denied path/));
+  assert.match(
+    statusDetails({ state: "ready", lastRequest: { reason: "denied path", totalMs: 0.1 } }),
+    /0\.1 ms, denied path/,
+  ));
 
 test("the table is newest first, aligned, and a request without figures leaves its cells empty", () => {
   const table = requestTable([
