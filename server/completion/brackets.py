@@ -6,6 +6,8 @@ enough to tell the bracket that the editor inserted from one that the completion
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from server.completion.languages import language_facts
 
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
@@ -114,10 +116,16 @@ def open_brackets(prefix: str) -> list[str]:
 
     Looks at the last lines only, so brackets that opened far above may be missing.
     """
+    return list(_open_brackets("\n".join(prefix.rsplit("\n", SCANNED_LINES)[-SCANNED_LINES:])))
+
+
+@lru_cache(maxsize=8)
+def _open_brackets(text: str) -> tuple[str, ...]:
+    """Read a text once: it is asked for again with every piece that a completion grows by."""
     scanner = _Scanner(has_quotes=True)
-    for char in "\n".join(prefix.split("\n")[-SCANNED_LINES:]):
+    for char in text:
         scanner.read(char)
-    return [closer for closer in scanner.waiting if closer in _CLOSERS]
+    return tuple(closer for closer in scanner.waiting if closer in _CLOSERS)
 
 
 def _is_apostrophe(char: str, previous: str) -> bool:

@@ -19,8 +19,8 @@ from server.completion.languages import (
     is_comment_line,
     language_facts,
     last_line,
+    line_below,
 )
-from server.completion.stopping import next_document_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ def _bits_per_character(text: str) -> float:
 
 # Repetition.
 
-_REPEATED_PIECE = re.compile(r"(\S.{2,}?)\1{4,}|(\S.{9,}?)\2{2,}")
+_REPEATED_PIECE = re.compile(r"(\S.{2,30}?)\1{4,}|(\S.{9,60}?)\2{2,}")
 _REPEATED_CHARACTER = re.compile(r"([^\s=#*/~_.-])\1{9,}|(\S)\2{79,}")
 _REPEATED_LINES = 3
 
@@ -240,7 +240,7 @@ def cut_suffix_overlap(draft: Draft) -> str:
 
 def _cut_following_lines(draft: Draft) -> str:
     """Cut before a line that equals the next line of the document."""
-    next_line = next_document_line(draft.suffix).rstrip()
+    next_line = line_below(draft.suffix).rstrip()
     if not next_line:
         return draft.text
     lines = draft.text.split("\n")

@@ -122,9 +122,34 @@ def indentation(line: str, tab_chars: int = 4) -> int:
 
 def first_line(text: str) -> str:
     """Return the text before the first line end."""
-    return text.split("\n", 1)[0]
+    end = text.find("\n")
+    return text if end < 0 else text[:end]
 
 
 def last_line(text: str) -> str:
     """Return the text after the last line end."""
-    return text.rsplit("\n", 1)[-1]
+    return text[text.rfind("\n") + 1 :]
+
+
+def line_above(text: str) -> str:
+    """Return the last line that is not blank in front of the last line."""
+    end = text.rfind("\n")
+    while end >= 0:
+        start = text.rfind("\n", 0, end)
+        line = text[start + 1 : end]
+        if line.strip():
+            return line
+        end = start
+    return ""
+
+
+def line_below(text: str) -> str:
+    """Return the first line that is not blank after the first line."""
+    start = text.find("\n")
+    while start >= 0:
+        end = text.find("\n", start + 1)
+        line = text[start + 1 :] if end < 0 else text[start + 1 : end]
+        if line.strip():
+            return line
+        start = end
+    return ""

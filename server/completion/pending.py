@@ -11,8 +11,8 @@ from typing import Literal
 
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage
 from server.completion.generation import Generation, Offer
+from server.completion.languages import line_below
 from server.completion.request import Candidate, CompletionRequest
-from server.completion.stopping import next_document_line
 from server.completion.trimming import replaced_chars
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Pending:
         asked = []
         for offer, _ in self.offers:
             rest = self.request.suffix[replaced_chars(offer.text, self.request) :]
-            next_line = next_document_line(rest)
+            next_line = line_below(rest)
             end = rest.find(next_line) + len(next_line) if next_line else 0
             prefix = offer.prefix + offer.text
             request = replace(offer.generation.request, prefix=prefix, suffix="")

@@ -17,6 +17,8 @@ from server.completion.languages import (
     is_comment_line,
     language_facts,
     last_line,
+    line_above,
+    line_below,
     opens_block,
 )
 from server.completion.request import CompletionRequest
@@ -66,7 +68,7 @@ def stop_rules(
         follows_accept: a completion up to the cursor was just accepted, so the next line is due.
     """
     line = last_line(request.prefix)
-    next_line = next_document_line(request.suffix)
+    next_line = line_below(request.suffix)
     rules = StopRules(
         mode="line",
         cursor_line=line,
@@ -115,16 +117,9 @@ def find_end(text: str, rules: StopRules, *, is_ended: bool = False) -> int | No
     return _block_end(text, rules, is_ended)
 
 
-def next_document_line(suffix: str) -> str:
-    """Return the first line below the cursor's line that is not blank."""
-    return next((line for line in suffix.split("\n")[1:] if line.strip()), "")
-
-
 def _missing_block(request: CompletionRequest, line: str, next_line: str) -> tuple[int, int] | None:
     """Return floor and closer indentation where a block opens and has no body yet."""
-    opener = line
-    if not line.strip():
-        opener = next((ln for ln in reversed(request.prefix.split("\n")) if ln.strip()), "")
+    opener = line if line.strip() else line_above(request.prefix)
     if not opens_block(opener, request.language):
         return None
     outside = indentation(opener)

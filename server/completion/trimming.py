@@ -18,6 +18,9 @@ from server.completion.languages import first_line, last_line
 from server.completion.request import CompletionRequest
 from server.completion.stopping import StopRules, find_end
 
+NEAR_CHARS = 20_000
+"""So much text on either side of the cursor is shown to filters, which run with every piece of a
+growing text (guessed: some hundred lines)."""
 _UNFINISHED_TOKEN = re.compile(r"<[|｜]?[\w▁ /-]{0,40}[|｜]?$")  # noqa: RUF001 - DeepSeek's bars
 _WORD_TAIL = re.compile(r"\w+$")
 
@@ -65,7 +68,10 @@ def present(
     elif not is_complete:
         text = without_pending(text, request, rules, holds_word=min_confidence > 0)
     draft = Draft(
-        text=text, prefix=request.prefix, suffix=request.suffix, language=request.language
+        text=text,
+        prefix=request.prefix[-NEAR_CHARS:],
+        suffix=request.suffix[:NEAR_CHARS],
+        language=request.language,
     )
     shown = filters(draft)
     reason = ""

@@ -524,7 +524,7 @@ async def test_a_listener_that_fails_does_not_cost_the_answer() -> None:
         assert texts(answer) == ["pi * radius * radius"]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_any_mix_of_typing_cancelling_and_closing_is_answered_once_each(seed: int) -> None:
     chance = random.Random(seed)
     script = "value = " + " + ".join(f"term_{n}" for n in range(60)) + "\n"
