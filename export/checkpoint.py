@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.bundle import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec
-from server.errors import CheckpointError, UnsupportedModelError, nearest_name
+from server.errors import BundleError, CheckpointError, UnsupportedModelError, nearest_name
 
 if TYPE_CHECKING:
     import torch
@@ -111,19 +111,20 @@ def spec_of(config: PretrainedConfig) -> ModelSpec:
             n_vocab=int(config.vocab_size),
             head_dim=head_width if head_width * n_head != n_embd else None,
         )
-    except (AttributeError, TypeError, ValueError) as exc:
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError, BundleError) as exc:
         raise UnsupportedModelError(
-            f"architecture {config.model_type!r} does not name its sizes as a decoder does: {exc}"
+            f"the config of {config.model_type!r} has no sizes of a decoder: {exc}"
         ) from exc
 
 
 def read_weights(checkpoint: Checkpoint) -> Weights:
-    """Read all weights under transformers' names, each name and shape checked.
+    """Read all weights under transformers' names, each one's name, shape and values checked.
 
     A tied head is left out; buffers that transformers computes are dropped.
 
     Raises:
-        CheckpointError: a file is truncated, or a tensor is missing, unknown or of another shape.
+        CheckpointError: a file is truncated, or a tensor is missing, unknown, of another shape or
+        not finite.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -131,29 +132,15 @@ def read_weights(checkpoint: Checkpoint) -> Weights:
     config = transformers_config(checkpoint)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    if config.tie_word_embeddings:
-        for name in model._tied_weights_keys or ():
-            expected.pop(name, None)
+    tied = set(model._tied_weights_keys or ()) if config.tie_word_embeddings else set()
+    shapes = {name: t.shape for name, t in model.state_dict().items() if name not in tied}
     found = _read_tensors(weight_files(checkpoint.folder))
     prefix = f"{model.base_model_prefix}."
     if not any(name.startswith(prefix) for name in found):  # saved from the network without a head
-        found = {name if name in expected else prefix + name: t for name, t in found.items()}
-    tied = set(model._tied_weights_keys or ()) if config.tie_word_embeddings else set()
-    unknown = [n for n in found if n not in expected and n not in tied and not COMPUTED.search(n)]
-    missing = [n for n in expected if n not in found]
-    if missing or unknown:
-        raise CheckpointError(
-            f"{checkpoint.folder} does not hold the tensors of a {checkpoint.architecture}: "
-            f"{len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}"
-        )
-    for name, shape in expected.items():
-        if tuple(found[name].shape) != shape:
-            raise CheckpointError(
-                f"tensor {name} of {checkpoint.folder} has shape {list(found[name].shape)}, "
-                f"its config.json says {list(shape)}"
-            )
-    return {name: found[name] for name in expected}
+        known = tied | set(shapes)
+        found = {name if name in known else prefix + name: t for name, t in found.items()}
+    _check_tensors(found, shapes, tied, checkpoint)
+    return {name: found[name] for name in shapes}
 
 
 def load_model(checkpoint: Checkpoint, weights: Weights) -> Any:
@@ -168,6 +155,33 @@ def load_model(checkpoint: Checkpoint, weights: Weights) -> Any:
         model.load_state_dict({k: w.float() for k, w in weights.items()}, strict=False)
     model.tie_weights()
     return model.eval()
+
+
+def _check_tensors(
+    found: Weights, shapes: Mapping[str, torch.Size], tied: set[str], checkpoint: Checkpoint
+) -> None:
+    unknown = [
+        name
+        for name in found
+        if name not in shapes and name not in tied and not COMPUTED.search(name)
+    ]
+    missing = [name for name in shapes if name not in found]
+    if missing or unknown:
+        raise CheckpointError(
+            f"{checkpoint.folder} does not hold the tensors of a {checkpoint.architecture}: "
+            f"{len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}"
+        )
+    for name, shape in shapes.items():
+        if found[name].shape != shape:
+            raise CheckpointError(
+                f"tensor {name} of {checkpoint.folder} has shape {list(found[name].shape)}, "
+                f"its config.json says {list(shape)}"
+            )
+        if not found[name].isfinite().all():
+            raise CheckpointError(
+                f"tensor {name} of {checkpoint.folder} has values that are not finite; "
+                "take an earlier checkpoint of that training"
+            )
 
 
 def weight_files(folder: Path) -> list[Path]:

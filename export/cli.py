@@ -71,9 +71,11 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
 
         def progress(step: str) -> None:
             console.print(f"• {step}", markup=False, highlight=False)
-            # A spinner and the download's own bars would write over each other.
-            status.stop() if step.startswith("downloading") else status.start()
             status.update(escape(step))
+            if step.startswith("downloading"):
+                status.stop()  # the download's own bars would write over the spinner
+            else:
+                status.start()
 
         report = export_bundle(options, progress)
     _print_report(report)
