@@ -20,7 +20,7 @@ from server.decoding.generate import (
 )
 from server.decoding.kv_caches import CachedSequence, KVCaches
 from server.decoding.prompt import Prompt
-from server.decoding.sampling import Choose, ChosenToken
+from server.decoding.sampling import Choose, ChosenToken, log_softmax
 from server.errors import BackendFailedError
 
 logger = logging.getLogger(__name__)
@@ -118,6 +118,40 @@ class Decoder:
                 self._backends.fail(exc)
                 n_tokens = len(job.progress.generated)
                 logger.warning("the next backend goes on after %d tokens", n_tokens)
+
+    def rate(
+        self,
+        prompt_ids: Sequence[int],
+        token_ids: Sequence[int],
+        owner: str,
+        is_cancelled: Callable[[], bool],
+    ) -> float | None:
+        """Return the mean log-probability of tokens after a prompt; None if it was cancelled.
+
+        Args:
+            prompt_ids: at least one token.
+            token_ids: at least one token.
+            owner: whose KV caches are used.
+            is_cancelled: asked before each pass.
+
+        Raises:
+            BackendError: the backend failed, and there is no other.
+        """
+        given = [*prompt_ids, *token_ids[:-1]]  # The last one is asked for, never given.
+        try:
+            with self._caches().lease(given, owner) as sequence:
+                sequence.truncate(min(sequence.n_tokens, len(prompt_ids) - 1))
+                if not prefill(sequence, prompt_ids[:-1], is_cancelled=is_cancelled):
+                    return None
+                lacking = given[sequence.n_tokens :]
+                rows = sequence.forward(lacking, n_logits=len(token_ids))
+        except BackendFailedError as exc:
+            self._backends.fail(exc)
+            return None
+        logprobs = [
+            float(log_softmax(row)[token]) for row, token in zip(rows, token_ids, strict=True)
+        ]
+        return sum(logprobs) / len(logprobs)
 
     def forget(self, owner: str) -> None:
         """Give back the KV caches that this owner used last."""

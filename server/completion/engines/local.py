@@ -140,6 +140,17 @@ class LocalEngine(CompletionEngine):
                     return
         usage.finish_reason = job.progress.finish_reason
 
+    def rate(self, request: EngineRequest, text: str, cancel: CancelToken) -> float | None:
+        """Return the log-probability per token of a text after the request's prefix."""
+        prompt = self._plan(request).prompt
+        prompt_ids = [*prompt.token_ids, *prompt.healed_ids]
+        token_ids = self._tokenizer.encode(text)[: self._n_ctx - len(prompt_ids)]
+        if not token_ids:
+            return None
+        return self._decoder.rate(
+            prompt_ids, token_ids, request.document, lambda: cancel.is_cancelled
+        )
+
     def forget(self, document: str) -> None:
         """Drop windows and KV caches of a closed document."""
         self._documents.pop(document, None)

@@ -162,3 +162,30 @@ def test_an_owners_caches_are_forgotten() -> None:
     decoder.forget("a")
     _, usage = run(decoder, job(SCRIPT[:10], owner="a"))
     assert usage.reused_tokens == 0
+
+
+def test_tokens_are_rated_by_what_the_network_expects_after_the_prompt() -> None:
+    backend = FakeBackend(noisy)
+    decoder = Decoder(FakeBackends(backend), clock())
+    prompt, tokens = list(range(20)), [40, 41, 42]
+    expected = []
+    for place, token in enumerate(tokens):
+        row = noisy(tuple(prompt + tokens[:place]))
+        expected.append(float(row[token] - np.log(np.exp(row).sum())))
+    for _ in range(2):  # The second time, what was run is there already.
+        rating = decoder.rate(prompt, tokens, "a", lambda: False)
+        assert rating == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+def test_rating_after_a_completion_runs_only_what_is_new() -> None:
+    backend = FakeBackend(SCRIPT)
+    decoder = Decoder(FakeBackends(backend), clock())
+    run(decoder, job(SCRIPT[:10]))
+    before = backend.n_prefilled
+    decoder.rate(SCRIPT[:12], SCRIPT[12:15], "a", lambda: False)
+    assert backend.n_prefilled - before <= 3
+
+
+def test_a_cancelled_rating_is_none() -> None:
+    decoder = Decoder(FakeBackends(FakeBackend(SCRIPT)), clock())
+    assert decoder.rate(SCRIPT[:20], [1], "a", lambda: True) is None

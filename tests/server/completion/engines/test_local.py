@@ -110,6 +110,16 @@ def test_ghost_text_starts_exactly_at_the_cursor_for_every_cut(make_engine, cut:
     assert len(text) > 20
 
 
+def test_a_text_that_the_network_expects_is_rated_higher(make_engine) -> None:
+    engine = make_engine(FakeBackend(knows(DOCUMENT), spec=SPEC))
+    asked, following = request(DOCUMENT[:1000]), DOCUMENT[1000:1020]
+    expected = engine.rate(asked, following, CancelToken())
+    other = engine.rate(asked, following[::-1], CancelToken())
+    assert expected == pytest.approx(0, abs=1e-3)
+    assert other < -1
+    assert engine.rate(asked, "", CancelToken()) is None
+
+
 def test_the_end_token_ends_the_text(make_engine) -> None:
     engine = make_engine(FakeBackend(knows(DOCUMENT), spec=SPEC))
     text, usage = complete(engine, request(DOCUMENT[:-10]))
