@@ -110,6 +110,8 @@ class RunConfig:
 
     n_steps: int = 1000
     seed: int = 1
+    # 0 follows the machine's load: all cores while they are free, else one. Threads that wait for a
+    # sibling whose core is taken are slower than no sibling (measured: 300 instead of 1,700 tok/s).
     n_threads: int = 2
     precision: Precision = "fp32"
     compiles: bool = False

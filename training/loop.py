@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -40,6 +41,7 @@ from training.errors import CheckpointError, DivergedError
 from training.model import build_model, n_parameters
 from training.optimizers import build_optimizers, load_state_tensors, set_lr, state_tensors
 from training.schedules import advanced, lr_factor
+from training.threads import machine_load, threads_for_load
 from training.tokenizer import bytes_per_id, special_ids
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ LOG = "log.jsonl"
 LICENCE = "Apache-2.0"
 # Steps whose mean duration tells how many more fit into the time.
 PACE_STEPS = 30
+# How often a run looks at the machine's load; its average follows within a minute.
+THREAD_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +78,8 @@ class Trainer:
     """A network, its optimizers and where it stands; `step` moves it on by one batch."""
 
     def __init__(self, config: Config, tokenizer: Tokenizer, data: Data) -> None:
-        torch.set_num_threads(config.run.n_threads)
+        self.n_cores = os.cpu_count() or 1
+        torch.set_num_threads(config.run.n_threads or 1)
         torch.set_flush_denormal(True)
         self.config = config
         self.tokenizer = tokenizer
@@ -152,6 +157,15 @@ class Trainer:
             ).item()
             n_bytes += int(self._bytes_per_id[window[:, 1:]].sum())
         return nats / math.log(2) / max(1, n_bytes)
+
+    def follow_load(self) -> None:
+        """Take as many threads as other work leaves free, if the config leaves that open."""
+        if self.config.run.n_threads == 0:
+            n_now = torch.get_num_threads()
+            n_threads = threads_for_load(n_now, machine_load(), self.n_cores)
+            if n_threads != n_now:
+                torch.set_num_threads(n_threads)
+                logger.info("%d threads from here on", n_threads)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over optimizer, random state and position; the weights are in already."""
@@ -252,6 +266,8 @@ def _run(
             elapsed_s=now - began,
         )
         step = trainer.state.step
+        if step % THREAD_STEPS == 0:
+            trainer.follow_load()
         if step % run.log_every_steps == 0 or is_last:
             n_tokens = trainer.state.cursor - cursor
             write(
