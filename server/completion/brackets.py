@@ -129,5 +129,6 @@ def _open_brackets(text: str) -> tuple[str, ...]:
 
 
 def _is_apostrophe(char: str, previous: str) -> bool:
-    """Whether a quote stands in a word (`don't`) and so opens no string."""
-    return char == "'" and previous.isalnum() and previous not in "rbfuRBFU"
+    """Whether a quote stands in a word (`don't`) or names a lifetime (`&'a`): no string opens."""
+    is_in_word = previous.isalnum() and previous not in "rbfuRBFU"
+    return char == "'" and (is_in_word or previous in ("&", "<"))

@@ -184,4 +184,5 @@ def replaced_chars(text: str, request: CompletionRequest) -> int:
         following = text[place + 1 : place + 2]
         if following and following in ";,:" and rest[n_replaced : n_replaced + 1] == following:
             n_replaced += 1
-    return n_replaced
+    left = rest[n_replaced:]
+    return len(rest) if n_replaced and left and text.endswith(left) else n_replaced
