@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from server.completion.document import Document
 from server.completion.engine import EngineInfo, EngineUsage
@@ -39,8 +39,6 @@ from server.plugins import Plugins
 logger = logging.getLogger(__name__)
 
 _REASONS = {"closed": "the server is shutting down", "forgotten": "the document was closed"}
-_KEPT_OFFERS = 200
-"""Offers that an editor may still tell of (guessed)."""
 _SUPERSEDED = Answer(is_superseded=True, reason="a newer request took over")
 
 
@@ -63,8 +61,10 @@ class Completer:
         self._board = StatusBoard(on_status)
         self._clock = clock or MonotonicClock()
         self._documents: dict[str, Document] = {}
-        self._offers: OrderedDict[str, Offer] = OrderedDict()
-        """The last offers by id, for what the editor tells of them."""
+        self._offers: WeakValueDictionary[str, Offer] = WeakValueDictionary()
+        """What is remembered, by id, for what the editor tells of it."""
+        self._opened: CompletionRequest | None = None
+        """The last place to warm that was named before there was an engine."""
         self._rhythm = TypingRhythm()
         self._room: EngineRoom | None = None
         self._runs: Runs | None = None
@@ -113,6 +113,8 @@ class Completer:
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(error)
         self._board.loaded(info, error, is_enabled=self._options.enabled)
+        if self._opened is not None and not error:
+            self.warm(self._opened)
 
     # Requests.
 
@@ -180,8 +182,6 @@ class Completer:
         offers = [self._offer(document, effective, candidate) for candidate in range(n_candidates)]
         for offer, _ in offers:
             self._offers[offer.id] = offer
-        while len(self._offers) > _KEPT_OFFERS:
-            self._offers.popitem(last=False)
         return Pending(
             request=effective,
             selected_text=selected,
@@ -307,8 +307,10 @@ class Completer:
 
     def warm(self, request: CompletionRequest) -> None:
         """Prefill in the background what a request at this place would need."""
-        is_closed = document_gate(request, self._options) or self._engine_gate()
-        if self._room is None or is_closed:
+        if document_gate(request, self._options) is not None:
+            return
+        if self._room is None or self._engine_gate() is not None:
+            self._opened = request
             return
         document = self._documents.setdefault(request.document, Document())
         document.request = request

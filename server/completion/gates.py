@@ -78,9 +78,10 @@ def place_gate(request: CompletionRequest, options: Options) -> Closed | None:
         return None
     if is_word_character(request.suffix[:1]):
         return Closed(scope="place", reason="the cursor is inside a word")
-    kind = cursor_kind(request)
-    if not options.scopes.get(kind, True):
-        return Closed(scope="place", reason=f"switched off in {_PLURALS[kind]}")
+    if options.scopes:
+        kind = cursor_kind(request)
+        if not options.scopes.get(kind, True):
+            return Closed(scope="place", reason=f"switched off in {_PLURALS[kind]}")
     if _GENERATED.search(request.prefix[:_HEAD_CHARS]):
         return Closed(scope="document", reason="the document says that it is generated")
     return None

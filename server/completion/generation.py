@@ -89,7 +89,7 @@ def deltas_from(deltas: Sequence[TextDelta], start: int) -> Sequence[TextDelta]:
     return kept
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, weakref_slot=True, eq=False, kw_only=True)
 class Offer:
     """A generation, from a place on, as a request is shown it.
 

@@ -102,9 +102,11 @@ class Pending:
         self.offers.sort(key=lambda row: -scores[id(row[0])])
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """Give out what is finished now: for good."""
+        """Give out what is finished now, for good; of a further candidate no beginning."""
         return self._distinct(
-            offer.give_by_deadline(self.request, n_typed) for offer, n_typed in self.offers
+            offer.give_by_deadline(self.request, n_typed)
+            for place, (offer, n_typed) in enumerate(self.offers)
+            if place == 0 or offer.is_complete
         )
 
     def reason(self) -> str:

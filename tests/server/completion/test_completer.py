@@ -405,6 +405,16 @@ async def test_warming_prefills_and_asks_for_no_text() -> None:
         assert r.engine.streams == []
 
 
+async def test_a_document_that_was_opened_while_the_engine_was_loaded_is_warmed_then() -> None:
+    r = Room(FakeEngine(SCRIPT), NO_WAIT)
+    r.completer.start()
+    r.completer.warm(request("def area$0"))
+    await r.completer.wait_ready()
+    await until(lambda: r.completer.is_idle)
+    assert [warmed.prefix for warmed in r.engine.warmed] == ["def area"]
+    await r.completer.close()
+
+
 async def test_a_denied_document_is_never_warmed() -> None:
     async with room() as r:
         r.completer.warm(request("KEY=$0", path="secrets/.env"))
@@ -419,6 +429,31 @@ async def test_a_closed_document_is_forgotten_by_the_engine_too() -> None:
         await until(lambda: r.completer.is_idle)
         assert r.engine.forgotten == ["file:///a.py"]
         assert (await r.ask("def $0")).source == "model"
+
+
+async def test_what_an_editor_tells_is_counted_and_ids_that_nobody_knows_do_no_harm() -> None:
+    async with room() as r:
+        answer = await r.ask("def area(radius):\n    return $0\n")
+        r.completer.shown(answer.candidates[0].id)
+        r.completer.partially_accepted(answer.candidates[0].id, 2)
+        r.completer.accepted(answer.candidates[0].id)
+        for tell in (r.completer.shown, r.completer.accepted):
+            tell("nobody")
+        r.completer.partially_accepted("nobody", 1)
+        counters = r.completer.counters
+        assert (counters.shown, counters.accepted, counters.partially_accepted) == (2, 2, 2)
+
+
+async def test_at_the_deadline_no_beginning_of_a_further_candidate_is_offered() -> None:
+    def said(asked: EngineRequest) -> list[str]:
+        return [["one", "\n"], ["other", " thing"]][min(asked.candidate, 1)]
+
+    async with room(script=said, is_gated=True) as r:
+        task = r.asks("x = $0\n", trigger="invoked")
+        r.engine.allow(3)
+        await until(lambda: r.engine.n_said == 3 and r.clock.n_sleepers == 1)
+        r.clock.advance(2.0)
+        assert texts(await task) == ["one"]
 
 
 async def test_a_filter_that_breaks_its_contract_is_blocked_and_named() -> None:
