@@ -117,7 +117,8 @@ class Options:
     # When to complete. These and all below may change while the server runs.
     enabled: bool = setting(True, "Whether completions are offered at all.")
     languages: Mapping[str, bool] = setting(
-        {}, "Switch per language id, such as {'markdown': false}; `*` is for all others, which are on."
+        {},
+        "Switch per language id, such as {'markdown': false}; `*` for all others, which are on.",
     )
     scopes: Mapping[str, bool] = setting(
         {},
