@@ -4,6 +4,10 @@
 return {
   cmd = require('foretype.config').server_command(),
   root_markers = { '.git' },
+  -- One server for all projects: each would hold the model in memory once more.
+  reuse_client = function(client, config)
+    return client.name == config.name and not client:is_stopped()
+  end,
   init_options = { streaming = true, status = true },
   handlers = {
     ['$/progress'] = function(err, params, ctx)

@@ -159,7 +159,11 @@ class Editor:
         assert self._process.stdin is not None
         self._process.stdin.write(msgpack.packb([0, self._n_calls, function, arguments]))
         self._process.stdin.flush()
-        _, number, error, result = self._answers.get(timeout=TIMEOUT_S)
+        try:
+            _, number, error, result = self._answers.get(timeout=TIMEOUT_S)
+        except queue.Empty:  # Neovim waits for a key, to say so on the screen.
+            shown = "\n".join(self.screen.frames[-1].lines)
+            raise AssertionError(f"no answer to {function}:\n{shown}") from None
         assert number == self._n_calls
         if error:
             raise RuntimeError(error[1])
@@ -433,7 +437,7 @@ def start_editor(
         arguments = ["--cmd", f"luafile {tmp_path / 'init.lua'}"]
         if plugin:
             arguments += ["--cmd", f"set runtimepath^={CLIENT}"]
-        editor = Editor(nvim_program, *arguments, path, columns=columns, rows=rows)
+        editor = Editor(nvim_program, *arguments, *([path] if path else []), columns=columns, rows=rows)
         editors.append(editor)
         editor.command(f"highlight ForetypeGhost guifg=#{GHOST_COLOR:06x}")
         return editor

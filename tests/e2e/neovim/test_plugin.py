@@ -59,6 +59,7 @@ def test_toggle_switches_one_buffer(editor, server):
 def test_toggle_global_switches_all_buffers(editor, server):
     editor.command("Foretype toggle global")
     editor.command("edit other.py")
+    server.wait_for("textDocument/didOpen", 2)
     editor.press("ixyz<Esc>")
     assert status_line(editor) == "foretype: off"
     editor.command("Foretype toggle global")
@@ -79,8 +80,8 @@ def test_the_status_command_says_what_runs(editor):
 
 
 def test_an_unknown_command_is_named(editor):
-    editor.command("Foretype fly")
-    assert "unknown command fly" in editor.messages
+    with pytest.raises(RuntimeError, match="unknown command fly"):
+        editor.command("Foretype fly")
     completed = editor.call("nvim_call_function", "getcompletion", ["Foretype ", "cmdline"])
     assert sorted(completed) == ["global", "log", "restart", "status", "toggle"]
 
