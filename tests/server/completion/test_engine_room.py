@@ -1,0 +1,137 @@
+"""Where the event loop and the engine's thread meet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+
+from server.completion.engine import EngineInfo, EngineRequest, TextDelta
+from server.completion.engine_room import EngineRoom
+from server.completion.generation import Generation
+from server.completion.request import CompletionRequest
+from server.options import Options
+from tests.fakes import FakeEngine, FakePlugins
+
+PLACE = CompletionRequest(document="file:///a", version=1, prefix="x = ", suffix="\n")
+REQUEST = EngineRequest(document="file:///a", prefix="x = ", suffix="\n")
+
+
+class Bench:
+    """An engine room, what it told, and its engine."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.loaded: list[tuple[EngineInfo | None, str]] = []
+        self.grown: list[Generation] = []
+        self.plugins = FakePlugins()
+        self.plugins.provide("engines", "fake", engine.as_plugin())
+        self.room = EngineRoom(
+            on_loaded=lambda info, error: self.loaded.append((info, error)),
+            on_growth=self.grown.append,
+        )
+
+    async def load(self) -> None:
+        self.room.load(Options(engine="fake"), self.plugins)
+        await until(lambda: bool(self.loaded))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def never(deltas: object) -> bool:
+    return False
+
+
+def generation() -> Generation:
+    return Generation(place=PLACE, request=REQUEST, settings="")
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    opened = Bench(FakeEngine(lambda _: ["one", "two", "three"], is_gated=True))
+    await opened.load()
+    yield opened
+    await opened.room.close()
+
+
+async def test_text_that_comes_after_a_stop_is_not_added(bench: Bench) -> None:
+    one = generation()
+    bench.room.start(one, never, 0.0)
+    bench.engine.allow(2)
+    while bench.engine.n_said < 2:
+        pass  # The event loop must not turn: the first piece waits for it.
+    one.stop()
+    await until(lambda: bench.room.is_idle)
+    await asyncio.sleep(0)
+    assert one.text == ""
+    assert not one.is_ended
+    assert bench.grown == []
+
+
+async def test_a_second_run_goes_on_where_the_first_one_stopped(bench: Bench) -> None:
+    one = generation()
+    bench.room.start(one, lambda deltas: len(deltas) == 1, 0.0)
+    bench.engine.is_open = True
+    await until(lambda: one.run is None)
+    assert (one.text, one.is_ended) == ("one", False)
+    bench.engine.script = lambda _: ["two", "three"]
+    bench.room.start(one, never, 0.0)
+    await until(lambda: one.run is None)
+    assert (one.text, one.is_ended) == ("onetwothree", True)
+    assert [stream.prefix for stream in bench.engine.streams] == ["x = ", "x = one"]
+
+
+async def test_whether_it_is_enough_is_asked_with_all_pieces(bench: Bench) -> None:
+    asked: list[list[str]] = []
+
+    def is_enough(deltas: list[TextDelta]) -> bool:
+        asked.append([delta.text for delta in deltas])
+        return False
+
+    one = generation()
+    one.add(TextDelta(text="zero", logprob=0.0))
+    bench.room.start(one, is_enough, 0.0)  # type: ignore[arg-type]
+    bench.engine.is_open = True
+    await until(lambda: one.run is None)
+    assert asked[0] == ["zero", "one"]
+    assert asked[-1] == ["zero", "one", "two", "three"]
+
+
+async def test_an_engine_that_raises_anything_is_an_error_of_the_generation(bench: Bench) -> None:
+    bench.engine.error = ZeroDivisionError("division by zero")
+    bench.engine.is_open = True
+    one = generation()
+    bench.room.start(one, never, 0.0)
+    await until(lambda: one.run is None)
+    assert one.error == "the engine failed: ZeroDivisionError: division by zero"
+    assert not one.is_ended
+
+
+async def test_what_is_no_engine_is_blocked_and_named() -> None:
+    bench = Bench(FakeEngine())
+    bench.plugins.provide("engines", "fake", object)
+    await bench.load()
+    assert bench.loaded == [(None, "engine 'fake' is no subclass of CompletionEngine")]
+    assert ("engines", "fake") in bench.plugins._blocked
+    await bench.room.close()
+
+
+async def test_an_engine_that_cannot_be_loaded_is_one_sentence() -> None:
+    bench = Bench(FakeEngine(load_error=ValueError("no weights")))
+    await bench.load()
+    assert bench.loaded == [(None, "engine 'fake' failed to load: ValueError: no weights")]
+    await bench.room.close()
+
+
+async def test_a_rating_that_fails_leaves_the_order(bench: Bench) -> None:
+    def fails(prefix: str, text: str) -> float:
+        raise ValueError("no")
+
+    bench.engine.rating = fails
+    ratings, _ = bench.room.rate([(replace(REQUEST, prefix="x = 1"), "\ny")])
+    assert await ratings == []

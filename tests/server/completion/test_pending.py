@@ -1,0 +1,109 @@
+"""A request that waits: what it gives out while several candidates come, and their order."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from server.completion.engine import EngineUsage, TextDelta
+from server.completion.filters import FilterChain
+from server.completion.generation import Generation, Offer
+from server.completion.memory import engine_request, offer_settings
+from server.completion.pending import Pending
+from server.completion.request import Candidate, CompletionRequest
+from server.completion.stopping import stop_rules
+from server.options import Options
+
+PLACE = CompletionRequest(
+    document="file:///a",
+    version=1,
+    prefix="a = b\n",
+    suffix="\n\nclose(b)\n",
+    language="python",
+    trigger="invoked",
+)
+
+
+def offer(text: str = "", *, is_ended: bool = False, place: CompletionRequest = PLACE) -> Offer:
+    settings = offer_settings(place, Options(), "", 0)
+    generation = Generation(
+        place=place,
+        request=engine_request(place, settings.generation),
+        settings=settings.generation,
+        is_ended=is_ended,
+    )
+    if text:
+        generation.add(TextDelta(text=text, logprob=-0.1))
+    return Offer(
+        request=place,
+        settings=settings,
+        generation=generation,
+        rules=stop_rules(place, "never", 1),
+        filters=FilterChain([], print),
+    )
+
+
+def pending(*offers: Offer, grown: list[tuple[Candidate, ...]] | None = None) -> Pending:
+    return Pending(
+        request=PLACE,
+        selected_text="",
+        offers=[(one, 0) for one in offers],
+        on_growth=None if grown is None else grown.append,
+        settled=asyncio.get_running_loop().create_future(),
+    )
+
+
+def texts(candidates: tuple[Candidate, ...]) -> list[str]:
+    return [candidate.text for candidate in candidates]
+
+
+async def test_a_candidate_is_shown_after_those_in_front_of_it_are_finished() -> None:
+    grown: list[tuple[Candidate, ...]] = []
+    first, second = offer(), offer("two", is_ended=True)
+    waiting = pending(first, second, grown=grown)
+    waiting.refresh()
+    assert grown == []
+    first.generation.add(TextDelta(text="one + ", logprob=-0.1))
+    waiting.refresh()
+    first.generation.is_ended = True
+    waiting.refresh()
+    assert [texts(step) for step in grown] == [["one +"], ["one +", "two"]]
+    assert waiting.settled.result() == "complete"
+
+
+async def test_candidates_that_differ_in_white_space_only_are_one() -> None:
+    waiting = pending(offer("f(a, b)", is_ended=True), offer("f(a,  b)", is_ended=True))
+    waiting.refresh()
+    assert texts(waiting.candidates()) == ["f(a, b)"]
+
+
+async def test_what_stands_after_each_candidate_is_the_next_line() -> None:
+    bracket = replace(PLACE, prefix="f(", suffix=") + g\nclose(b)\n")
+    waiting = pending(offer("one", is_ended=True))
+    waiting.refresh()
+    ((request, text),) = waiting.continuations()
+    assert (request.prefix, request.suffix, text) == ("a = b\none", "", "\n\nclose(b)")
+    other = offer("x) + y", is_ended=True, place=bracket)
+    waiting = pending(other)
+    waiting.request = bracket
+    waiting.refresh()
+    ((request, text),) = waiting.continuations()
+    assert (request.prefix, text) == ("f(x) + y", " + g\nclose(b)")
+
+
+async def test_ratings_that_are_missing_leave_the_order() -> None:
+    waiting = pending(offer("one", is_ended=True), offer("two", is_ended=True))
+    waiting.refresh()
+    waiting.rank([])
+    waiting.rank([-5.0, None])
+    assert texts(waiting.candidates()) == ["one", "two"]
+    waiting.rank([-5.0, -1.0])
+    assert texts(waiting.candidates()) == ["two", "one"]
+
+
+async def test_usage_is_that_of_all_candidates_together() -> None:
+    first, second = offer("one", is_ended=True), offer("two", is_ended=True)
+    first.generation.usage = EngineUsage(new_tokens=3, prefill_ms=2.0, finish_reason="stop")
+    second.generation.usage = EngineUsage(new_tokens=4, prefill_ms=1.0, finish_reason="length")
+    usage = pending(first, second).usage()
+    assert (usage.new_tokens, usage.prefill_ms, usage.finish_reason) == (7, 3.0, "stop")
