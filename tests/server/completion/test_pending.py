@@ -63,11 +63,11 @@ async def test_a_candidate_is_shown_after_those_in_front_of_it_are_finished() ->
     waiting = pending(first, second, grown=grown)
     waiting.refresh()
     assert grown == []
-    first.generation.add(TextDelta(text="one + ", logprob=-0.1))
+    first.generation.add(TextDelta(text="one + x", logprob=-0.1))
     waiting.refresh()
     first.generation.is_ended = True
     waiting.refresh()
-    assert [texts(step) for step in grown] == [["one +"], ["one +", "two"]]
+    assert [texts(step) for step in grown] == [["one + x"], ["one + x", "two"]]
     assert waiting.settled.result() == "complete"
 
 
