@@ -79,7 +79,8 @@ def stop_rules(
     is_prose = language_facts(request.language).is_prose
     if multi_line == "never":
         max_lines = 1
-    if is_prose or is_comment_line(line, request.language):
+    is_comment = is_comment_line(line, request.language) and not rules.may_start_below
+    if is_prose or is_comment:
         return replace(rules, mode="sentence", max_lines=max_lines if is_prose else 1)
     if max_lines == 1 or (multi_line == "auto" and is_mid_line(request)):
         return rules
@@ -100,21 +101,25 @@ def find_end(text: str, rules: StopRules, *, is_ended: bool = False) -> int | No
         rules: of the place.
         is_ended: nothing more will come, so an unfinished line counts as a whole one.
     """
+    start = len(text) - len(text.lstrip("\n")) if rules.may_start_below else 0
+    if rules.mode == "block":
+        return _block_end(text, rules, is_ended)
     if rules.mode == "sentence":
-        return _sentence_end(text, rules, is_ended)
-    if rules.mode == "line":
-        start = len(text) - len(text.lstrip("\n")) if rules.may_start_below else 0
-        end = text.find("\n", start)
-        if end < 0:
-            return len(text) if is_ended else None
-        first = text[start:end] if start else rules.cursor_line + text[:end]
-        adds_opener = bool(text[:end].strip()) and opens_block(first, rules.language)
-        if not (rules.may_open_block and adds_opener):
-            return end
-        rules = _block_below(first, rules)
-        below = _block_end(text[start:], rules, is_ended)
-        return None if below is None else start + below
-    return _block_end(text, rules, is_ended)
+        end = _sentence_end(text[start:], rules, is_ended)
+    else:
+        end = _line_end(text[start:], rules, is_ended, starts_below=start > 0)
+    return None if end is None else start + end
+
+
+def _line_end(text: str, rules: StopRules, is_ended: bool, *, starts_below: bool) -> int | None:
+    """Return the end of the first line, or of the block that it opens."""
+    end = text.find("\n")
+    if end < 0:
+        return len(text) if is_ended else None
+    first = text[:end] if starts_below else rules.cursor_line + text[:end]
+    if rules.may_open_block and text[:end].strip() and opens_block(first, rules.language):
+        return _block_end(text, _block_below(first, rules), is_ended)
+    return end
 
 
 def _missing_block(request: CompletionRequest, line: str, next_line: str) -> tuple[int, int] | None:
