@@ -101,7 +101,7 @@ def spec_of(config: PretrainedConfig) -> ModelSpec:
     try:
         n_head = int(config.num_attention_heads)
         n_embd = int(config.hidden_size)
-        head_width = int(getattr(config, "head_dim", None) or n_embd // n_head)
+        head_dim = getattr(config, "head_dim", None)
         return ModelSpec(
             n_layer=int(config.num_hidden_layers),
             n_head=n_head,
@@ -109,7 +109,7 @@ def spec_of(config: PretrainedConfig) -> ModelSpec:
             n_embd=n_embd,
             n_ctx=int(config.max_position_embeddings),
             n_vocab=int(config.vocab_size),
-            head_dim=head_width if head_width * n_head != n_embd else None,
+            head_dim=int(head_dim) if head_dim and head_dim * n_head != n_embd else None,
         )
     except (AttributeError, TypeError, ValueError, ZeroDivisionError, BundleError) as exc:
         raise UnsupportedModelError(
@@ -251,6 +251,7 @@ def _config_class(architecture: str) -> Any:
 
 def exportable_architectures() -> list[str]:
     """Return every architecture that optimum can export with a KV cache, sorted."""
+    import optimum.exporters.onnx.model_configs  # noqa: F401 - registers what it can export
     from optimum.exporters.tasks import TasksManager
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 

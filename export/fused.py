@@ -109,11 +109,14 @@ def check_fusable(
             f"activation {config['activation_function']!r} has no fused graph; "
             "use --layout portable"
         )
-    if options.quantization and spec.n_embd % options.block_size:
-        raise UnsupportedModelError(
-            f"n_embd {spec.n_embd} is not a multiple of {options.block_size}, the block of "
-            f"{options.dtype}; use --dtype fp32"
-        )
+    if options.quantization:
+        widths = {"n_embd": spec.n_embd, "n_inner": config.get("n_inner") or 4 * spec.n_embd}
+        for name, width in widths.items():
+            if width % options.block_size:
+                raise UnsupportedModelError(
+                    f"{name} {width} is not a multiple of {options.block_size}, the block of "
+                    f"{options.dtype}; use --dtype fp32"
+                )
 
 
 class _Builder:

@@ -1,6 +1,7 @@
 """Tiny random checkpoints, made here: no network, no weights from elsewhere."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ import pytest
 import torch
 
 from tests.fakes import byte_tokenizer_json
+
+with warnings.catch_warnings():
+    # Importing it calls torch.jit.script, deprecated in torch 2.13; transformers 4.55.4 still does.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import transformers.models.gpt_bigcode.modeling_gpt_bigcode  # noqa: F401
 
 N_VOCAB = 264  # the 260 tokens of the byte tokenizer, and four that it never gives
 GPT2_SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 64, "n_positions": 96}
