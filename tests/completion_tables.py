@@ -3,7 +3,8 @@
 A case: `name`, `language`, `text` with the cursor drawn as `$0`, `stream` (what the model says:
 texts, or pairs of text and probability), and either `expected` with `replaced` (the characters
 after the cursor that the text replaces, 0 if left out) or `nothing` with the reason. Optional:
-`settings` (camelCase), `trigger`, `selected`, `path`.
+`settings` (camelCase), `trigger`, `selected`, `path`, and `streamed`: the text that a client gets
+that watches it grow, where it was shown before the engine came to its limit.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Case:
     stream: Sequence[Any]
     language: str = "python"
     expected: str = ""
+    streamed: str = ""
     nothing: str = ""
     replaced: int = 0
     trigger: Trigger = "automatic"

@@ -123,6 +123,11 @@ _SECRET = re.compile(
     r"|\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}"
 )
 _QUOTED_RUN = re.compile(r"""(?<=["'`])[0-9A-Za-z+/=_-]{24,}(?=["'`])""")
+UNFINISHED_SECRET = re.compile(
+    r"(?:-----BEGIN[A-Z -]*|\b(?:AKIA|ASIA|gh[pousr]_|github_pat_|xox[abprs]-|sk-|AIza|eyJ)[\w.-]*"
+    r"""|["'`][0-9A-Za-z+/=_-]*[0-9][0-9A-Za-z+/=_-]*["'`]?)$"""
+)
+"""The end of a text that may still become a secret; held back while it grows."""
 _HEX_RUN = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
 _SECRET_BITS = 3.8
 """Bits per character from which a quoted run of mixed letters and digits counts as a secret: random
@@ -167,7 +172,7 @@ def cut_repetition(draft: Draft) -> str:
     above = [line for line in draft.prefix.rsplit("\n", 40)[:-1][-40:] if line.strip()]
     cursor_line = last_line(draft.prefix)
     first = cursor_line + first_line(text)
-    if above and _is_telling(first) and first.rstrip() == above[-1].rstrip():
+    if above and is_telling(first) and first.rstrip() == above[-1].rstrip():
         return ""
     text = _cut_repeated_lines(text, cursor_line, above)
     run = _REPEATED_CHARACTER.search(text)
@@ -200,7 +205,7 @@ def _repeats(lines: list[str], last: int, size: int, n_repeats: int) -> bool:
     if first < 0:
         return False
     group = [line.rstrip() for line in lines[last + 1 - size : last + 1]]
-    if not all(_is_telling(line) for line in group):
+    if not all(is_telling(line) for line in group):
         return False
     return all(
         [line.rstrip() for line in lines[at : at + size]] == group
@@ -208,7 +213,7 @@ def _repeats(lines: list[str], last: int, size: int, n_repeats: int) -> bool:
     )
 
 
-def _is_telling(line: str) -> bool:
+def is_telling(line: str) -> bool:
     """Whether a line says enough for its repetition to be noticed: more than a bracket."""
     return sum(c.isalnum() for c in line) >= 3
 

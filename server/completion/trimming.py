@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from server.completion.brackets import open_quote, outer_closers
 from server.completion.engine import TextDelta
-from server.completion.filters import Draft
+from server.completion.filters import UNFINISHED_SECRET, Draft, is_telling
 from server.completion.languages import first_line, last_line
 from server.completion.request import CompletionRequest
 from server.completion.stopping import StopRules, find_end
@@ -130,14 +130,16 @@ def without_pending(
     """Return the part of an unfinished text that no later piece can make a rule cut.
 
     Held back: white space at the end, closing characters that the rest of the line has, half a
-    special token, a line that may turn out to be the document's next one or to repeat an earlier
-    one, and the last word where the confidence may still cut it.
+    special token or secret, a line that may turn out to be the document's next one, lines that
+    repeat earlier ones, and the last word where the confidence may still cut it.
     """
     if holds_word:
         text = _WORD_TAIL.sub("", text)
-    text = _UNFINISHED_TOKEN.sub("", text)
+    text = UNFINISHED_SECRET.sub("", _UNFINISHED_TOKEN.sub("", text))
     lines = text.split("\n")
     if len(lines) > 1 and _may_be_cut(lines, request, rules):
+        lines.pop()
+    while len(lines) > 1 and is_telling(lines[-1]) and lines[-1] in _earlier(lines, request):
         lines.pop()
     text = "\n".join(lines).rstrip()
     rest = first_line(request.suffix).rstrip()
@@ -150,8 +152,12 @@ def _may_be_cut(lines: Sequence[str], request: CompletionRequest, rules: StopRul
     line = lines[-1]
     if not any(c.isalnum() for c in line) or rules.next_line.startswith(line):
         return True
-    earlier = [last_line(request.prefix) + lines[0], *lines[1:-1]]
-    return any(other.startswith(line) for other in earlier)
+    return any(other.startswith(line) for other in _earlier(lines, request))
+
+
+def _earlier(lines: Sequence[str], request: CompletionRequest) -> list[str]:
+    """Return the whole lines in front of the last one, the cursor's line first."""
+    return [last_line(request.prefix) + lines[0], *lines[1:-1]]
 
 
 def _without_overlap(text: str, rest: str) -> str:

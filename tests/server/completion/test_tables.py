@@ -75,6 +75,8 @@ async def test_the_completer_answers_what_the_table_says(case: Case) -> None:
     assert answer.reason == case.nothing
     given = [(c.text, c.n_replaced) for c in answer.candidates]
     assert given == ([(case.expected, case.replaced)] if case.expected else [])
+    grown_to = [(case.streamed, case.replaced)] if case.streamed else given
+    assert [(c.text, c.n_replaced) for c in streamed.candidates] == grown_to
     steps = [candidates[0].text for candidates in [*grown, streamed.candidates] if candidates]
     for shorter, longer in itertools.pairwise(steps):
         assert longer.startswith(shorter)
