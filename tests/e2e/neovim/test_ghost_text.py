@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+
+from tests.e2e.neovim.editor import Editor
+from tests.e2e.neovim.scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.e2e
 
 BODY = "(a, b):\n    return a + b"
 
 
-def offer(editor, server, typed: str, text: str):
+def offer(editor: Editor, server: ScriptedServer, typed: str, text: str) -> None:
     """Type, be asked, answer, and see the ghost text."""
     editor.press(f"i{typed}")
     asked = server.next_request()
     server.answer(asked, text)
     editor.wait_for_ghost(text)
-    return asked
 
 
-def test_growing_text_is_shown_without_a_blank_frame(editor, server):
+def test_growing_text_is_shown_without_a_blank_frame(
+    editor: Editor, server: ScriptedServer
+) -> None:
     editor.press("idef add")
     asked = server.next_request()
     states = ["(a", "(a, b)", "(a, b):", "(a, b):\n    return a", BODY]
@@ -32,7 +38,7 @@ def test_growing_text_is_shown_without_a_blank_frame(editor, server):
     assert editor.ghosts_since(n_frames) == states
 
 
-def test_the_request_is_of_the_text_on_the_screen(editor, server):
+def test_the_request_is_of_the_text_on_the_screen(editor: Editor, server: ScriptedServer) -> None:
     editor.press("ix = 1<CR>naïve = '🐍'")
     asked = server.next_request()
     uri = asked.params["textDocument"]["uri"]
@@ -41,13 +47,17 @@ def test_the_request_is_of_the_text_on_the_screen(editor, server):
     assert asked.trigger == 2
 
 
-def test_the_cursor_stays_in_front_of_the_ghost_text(editor, server):
+def test_the_cursor_stays_in_front_of_the_ghost_text(
+    editor: Editor, server: ScriptedServer
+) -> None:
     offer(editor, server, "def add", BODY)
     assert editor.look().cursor == (0, 7)
     assert editor.look().lines[:3] == ["def add(a, b):", "    return a + b", "~"]
 
 
-def test_typing_along_asks_nothing_and_shows_the_rest(editor, server):
+def test_typing_along_asks_nothing_and_shows_the_rest(
+    editor: Editor, server: ScriptedServer
+) -> None:
     offer(editor, server, "def add", BODY)
     n_frames = len(editor.screen.frames) - 1
     editor.type("(a,")
@@ -59,7 +69,9 @@ def test_typing_along_asks_nothing_and_shows_the_rest(editor, server):
     assert not server.is_asked
 
 
-def test_text_goes_on_growing_while_it_is_typed_along(editor, server):
+def test_text_goes_on_growing_while_it_is_typed_along(
+    editor: Editor, server: ScriptedServer
+) -> None:
     editor.press("idef add")
     asked = server.next_request()
     server.grow(asked, "(a")
@@ -70,7 +82,9 @@ def test_text_goes_on_growing_while_it_is_typed_along(editor, server):
     assert server.all("$/cancelRequest") == []
 
 
-def test_typing_something_else_cancels_and_asks_anew(editor, server):
+def test_typing_something_else_cancels_and_asks_anew(
+    editor: Editor, server: ScriptedServer
+) -> None:
     editor.press("idef add")
     asked = server.next_request()
     server.grow(asked, "(a")
@@ -83,21 +97,23 @@ def test_typing_something_else_cancels_and_asks_anew(editor, server):
     editor.wait_for_ghost("")
 
 
-def test_deleting_asks_anew(editor, server):
+def test_deleting_asks_anew(editor: Editor, server: ScriptedServer) -> None:
     offer(editor, server, "def add", BODY)
     editor.press("<BS>")
     assert server.next_request().params["position"]["character"] == 6
     editor.wait_for_ghost("")
 
 
-def test_moving_the_cursor_hides_the_text_and_asks_nothing(editor, server):
+def test_moving_the_cursor_hides_the_text_and_asks_nothing(
+    editor: Editor, server: ScriptedServer
+) -> None:
     offer(editor, server, "def add", BODY)
     editor.press("<Left>")
     editor.wait_for_ghost("")
     assert not server.is_asked
 
 
-def test_a_late_answer_does_not_replace_a_newer_one(editor, server):
+def test_a_late_answer_does_not_replace_a_newer_one(editor: Editor, server: ScriptedServer) -> None:
     editor.press("ia")
     first = server.next_request()
     editor.press("b")
@@ -113,7 +129,9 @@ def test_a_late_answer_does_not_replace_a_newer_one(editor, server):
 
 
 @pytest.mark.parametrize("answer", [None, [], {"items": []}])
-def test_nothing_to_offer_shows_nothing_and_says_nothing(editor, server, answer):
+def test_nothing_to_offer_shows_nothing_and_says_nothing(
+    editor: Editor, server: ScriptedServer, answer: Any
+) -> None:
     editor.press("ix")
     asked = server.next_request()
     server.reply(asked.id, answer)
@@ -123,7 +141,7 @@ def test_nothing_to_offer_shows_nothing_and_says_nothing(editor, server, answer)
     assert editor.messages == ""
 
 
-def test_tab_accepts_and_tells_the_server(editor, server):
+def test_tab_accepts_and_tells_the_server(editor: Editor, server: ScriptedServer) -> None:
     offer(editor, server, "def add", BODY)
     editor.press("<Tab>")
     assert server.wait_for("workspace/executeCommand") == {
@@ -134,10 +152,13 @@ def test_tab_accepts_and_tells_the_server(editor, server):
     assert editor.look().cursor == (1, 16)
     asked = server.next_request()  # What comes next is asked for at once.
     assert asked.params["position"] == {"line": 1, "character": 16}
-    assert server.documents[asked.params["textDocument"]["uri"]] == "def add(a, b):\n    return a + b\n"
+    assert (
+        server.documents[asked.params["textDocument"]["uri"]]
+        == "def add(a, b):\n    return a + b\n"
+    )
 
 
-def test_a_shown_candidate_is_reported_once(editor, server):
+def test_a_shown_candidate_is_reported_once(editor: Editor, server: ScriptedServer) -> None:
     editor.press("idef add")
     asked = server.next_request()
     for text in ("(a", "(a, b)"):
@@ -145,11 +166,13 @@ def test_a_shown_candidate_is_reported_once(editor, server):
         editor.wait_for_ghost(text)
     editor.press("<Tab>")
     server.wait_for("workspace/executeCommand")
-    assert [shown["item"]["data"]["id"] for shown in server.all("textDocument/didShowCompletion")] == ["1"]
+    assert [
+        shown["item"]["data"]["id"] for shown in server.all("textDocument/didShowCompletion")
+    ] == ["1"]
 
 
-def test_words_are_accepted_one_by_one(editor, server):
-    offer(editor, server, "def add", "(größe, b):\n    return 𝒙")
+def test_words_are_accepted_one_by_one(editor: Editor, server: ScriptedServer) -> None:
+    offer(editor, server, "def add", "(größe, b):\n    return 🐍")
     n_frames = len(editor.screen.frames) - 1
     seen = []
     for n in range(1, 8):
@@ -164,16 +187,20 @@ def test_words_are_accepted_one_by_one(editor, server):
         "(größe, b",
         "(größe, b):",
         "(größe, b):\n    return",
-        "(größe, b):\n    return 𝒙",
+        "(größe, b):\n    return 🐍",
     ]
     partial = server.all("textDocument/didPartiallyAcceptCompletion")
     assert [each["acceptedLength"] for each in partial] == [1, 6, 7, 9, 11, 22]
     server.wait_for("workspace/executeCommand")
     ghosts = [ghost for ghost in editor.ghosts_since(n_frames) if ghost]
-    assert ghosts[:3] == ["(größe, b):\n    return 𝒙", "größe, b):\n    return 𝒙", ", b):\n    return 𝒙"]
+    assert ghosts[:3] == [
+        "(größe, b):\n    return 🐍",
+        "größe, b):\n    return 🐍",
+        ", b):\n    return 🐍",
+    ]
 
 
-def test_lines_are_accepted_one_by_one(editor, server):
+def test_lines_are_accepted_one_by_one(editor: Editor, server: ScriptedServer) -> None:
     offer(editor, server, "if x", ":\n    a()\n    b()")
     editor.press("<M-l>")
     editor.wait_for_ghost("\n    a()\n    b()".lstrip("\n"))
@@ -185,7 +212,9 @@ def test_lines_are_accepted_one_by_one(editor, server):
     assert editor.lines == ["if x:", "    a()", "    b()"]
 
 
-def test_keys_mean_what_they_meant_while_nothing_is_shown(editor, server):
+def test_keys_mean_what_they_meant_while_nothing_is_shown(
+    editor: Editor, server: ScriptedServer
+) -> None:
     editor.lua("vim.keymap.set('i', '<Tab>', 'MINE', { buffer = 0 })")
     editor.press("i<Tab>")
     assert editor.lines == ["MINE"]
@@ -197,7 +226,9 @@ def test_keys_mean_what_they_meant_while_nothing_is_shown(editor, server):
     assert editor.lines == ["MINEtextMINE"]
 
 
-def test_next_and_previous_ask_for_candidates_and_cycle(editor, server):
+def test_next_and_previous_ask_for_candidates_and_cycle(
+    editor: Editor, server: ScriptedServer
+) -> None:
     offer(editor, server, "x = ", "1")
     editor.press("<M-n>")
     asked = server.next_request()
@@ -213,7 +244,9 @@ def test_next_and_previous_ask_for_candidates_and_cycle(editor, server):
     assert editor.lines == ["x = 333"]
 
 
-def test_a_candidate_can_be_asked_for_where_none_is_shown(editor, server):
+def test_a_candidate_can_be_asked_for_where_none_is_shown(
+    editor: Editor, server: ScriptedServer
+) -> None:
     editor.press("ix")
     server.answer(server.next_request())
     editor.press("<M-n>")
@@ -223,7 +256,9 @@ def test_a_candidate_can_be_asked_for_where_none_is_shown(editor, server):
     editor.wait_for_ghost("yz")
 
 
-def test_a_dismissed_text_stays_away_until_the_next_key(editor, server):
+def test_a_dismissed_text_stays_away_until_the_next_key(
+    editor: Editor, server: ScriptedServer
+) -> None:
     offer(editor, server, "x = ", "1")
     editor.press("<C-]>")
     editor.wait_for_ghost("")
@@ -235,13 +270,13 @@ def test_a_dismissed_text_stays_away_until_the_next_key(editor, server):
 
 
 @pytest.mark.parametrize("leave", ["<Esc>", "<C-c>", "<C-o>:split<CR>", "<Cmd>enew!<CR>"])
-def test_ghost_text_goes_on_leave(editor, server, leave):
+def test_ghost_text_goes_on_leave(editor: Editor, server: ScriptedServer, leave: Any) -> None:
     offer(editor, server, "x = ", "1\n2")
     editor.press(leave)
     editor.wait_for_ghost("")
 
 
-def test_leaving_cancels_what_is_awaited(editor, server):
+def test_leaving_cancels_what_is_awaited(editor: Editor, server: ScriptedServer) -> None:
     editor.press("ix")
     asked = server.next_request()
     editor.press("<Esc>")
@@ -252,7 +287,7 @@ def test_leaving_cancels_what_is_awaited(editor, server):
     editor.wait_for_ghost("y")
 
 
-def test_entering_insert_mode_asks(editor, server):
+def test_entering_insert_mode_asks(editor: Editor, server: ScriptedServer) -> None:
     editor.press("ix")
     server.next_request()
     editor.press("<Esc>")
@@ -260,7 +295,9 @@ def test_entering_insert_mode_asks(editor, server):
     assert server.next_request().params["position"] == {"line": 0, "character": 1}
 
 
-def test_multi_byte_text_before_and_in_the_candidate(editor, server):
+def test_multi_byte_text_before_and_in_the_candidate(
+    editor: Editor, server: ScriptedServer
+) -> None:
     offer(editor, server, "s = '日本", "語🐍' # ü\nprint(s)")
     editor.type("語")
     editor.wait_for_ghost("🐍' # ü\nprint(s)")
@@ -269,7 +306,9 @@ def test_multi_byte_text_before_and_in_the_candidate(editor, server):
     assert editor.lines == ["s = '日本語🐍' # ü", "print(s)"]
 
 
-def test_text_after_the_cursor_is_replaced_as_far_as_the_item_says(editor, server):
+def test_text_after_the_cursor_is_replaced_as_far_as_the_item_says(
+    editor: Editor, server: ScriptedServer
+) -> None:
     editor.press("if(ü)x<Left><Left>")
     asked = server.next_request()
     while server.is_asked:
@@ -284,7 +323,9 @@ def test_text_after_the_cursor_is_replaced_as_far_as_the_item_says(editor, serve
     assert editor.lines == ["f(a, b)x"]
 
 
-def test_text_after_the_cursor_is_shown_where_it_will_be(editor, server):
+def test_text_after_the_cursor_is_shown_where_it_will_be(
+    editor: Editor, server: ScriptedServer
+) -> None:
     editor.press("if()<Left>")
     asked = server.next_request()
     editor.press("a")
@@ -297,7 +338,7 @@ def test_text_after_the_cursor_is_shown_where_it_will_be(editor, server):
     assert editor.lines == ["f(a,", "  b)"]
 
 
-def test_tabs_take_the_columns_of_the_buffer(editor, server):
+def test_tabs_take_the_columns_of_the_buffer(editor: Editor, server: ScriptedServer) -> None:
     editor.command("setlocal noexpandtab tabstop=4 listchars=")
     editor.press("iab")
     server.answer(server.next_request(), "\tc\n\td")
@@ -307,7 +348,7 @@ def test_tabs_take_the_columns_of_the_buffer(editor, server):
     assert editor.lines == ["ab\tc", "\td"]
 
 
-def test_files_with_crlf_get_no_carriage_return(editor, server):
+def test_files_with_crlf_get_no_carriage_return(editor: Editor, server: ScriptedServer) -> None:
     editor.command("setlocal fileformat=dos")
     offer_text = ":\r\n    a()\r\n    b()"
     editor.press("iif x")
@@ -322,7 +363,7 @@ def test_files_with_crlf_get_no_carriage_return(editor, server):
     assert editor.lines == ["if x:", "    a()", "    b()"]
 
 
-def test_folds_stay_as_they_are(editor, server):
+def test_folds_stay_as_they_are(editor: Editor, server: ScriptedServer) -> None:
     editor.call("nvim_buf_set_lines", 0, 0, -1, True, ["a", "  b", "  c", "d", "  e", "  f"])
     editor.command("setlocal foldmethod=indent shiftwidth=2 foldlevel=0")
     editor.press("ggA")
@@ -335,7 +376,7 @@ def test_folds_stay_as_they_are(editor, server):
     assert editor.lua("return vim.fn.foldclosed(6)") == 6
 
 
-def test_two_windows_on_one_buffer(editor, server):
+def test_two_windows_on_one_buffer(editor: Editor, server: ScriptedServer) -> None:
     editor.call("nvim_buf_set_lines", 0, 0, -1, True, ["one", "two"])
     editor.command("vsplit")
     editor.press("ggA")
@@ -348,7 +389,7 @@ def test_two_windows_on_one_buffer(editor, server):
     editor.wait_for_ghost("")
 
 
-def test_the_dot_command_repeats_what_was_accepted(editor, server):
+def test_the_dot_command_repeats_what_was_accepted(editor: Editor, server: ScriptedServer) -> None:
     offer(editor, server, "x = ", "1 + 2")
     editor.press("<Tab>")
     server.wait_for("workspace/executeCommand")
@@ -357,7 +398,7 @@ def test_the_dot_command_repeats_what_was_accepted(editor, server):
     editor.press("u")
 
 
-def test_undo_takes_back_the_whole_insertion(editor, server):
+def test_undo_takes_back_the_whole_insertion(editor: Editor, server: ScriptedServer) -> None:
     offer(editor, server, "x = ", "1\ny = 2")
     editor.press("<Tab>")
     server.wait_for("workspace/executeCommand")
@@ -367,7 +408,7 @@ def test_undo_takes_back_the_whole_insertion(editor, server):
     assert editor.lines == [""]
 
 
-def test_a_macro_records_and_plays_keys_only(editor, server):
+def test_a_macro_records_and_plays_keys_only(editor: Editor, server: ScriptedServer) -> None:
     editor.press("qqix = 1<Esc>q")
     editor.press("o<Esc>@q")
     assert editor.lines == ["x = 1", "x = 1"]
@@ -375,7 +416,7 @@ def test_a_macro_records_and_plays_keys_only(editor, server):
     assert editor.lua("return vim.fn.getreg('r')") == "i\t\x1b"
 
 
-def test_an_open_menu_keeps_its_keys(editor, server):
+def test_an_open_menu_keeps_its_keys(editor: Editor, server: ScriptedServer) -> None:
     editor.command("set completeopt=menu")
     editor.press("ialpha<CR>alphabet<CR>")
     while server.is_asked:
@@ -388,7 +429,7 @@ def test_an_open_menu_keeps_its_keys(editor, server):
     assert editor.lines[2] in ("alpha", "alphabet")
 
 
-def test_two_buffers_have_their_own_text(editor, server):
+def test_two_buffers_have_their_own_text(editor: Editor, server: ScriptedServer) -> None:
     offer(editor, server, "one", " first")
     other = editor.lua("return vim.fn.expand('%:h')") + "/other.py"
     editor.press(f"<Esc><Cmd>edit {other}<CR>")

@@ -7,28 +7,33 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.neovim.editor import Editor, StartEditor
+from tests.e2e.neovim.scripted_server import ScriptedServer
+
 pytestmark = pytest.mark.e2e
 
 CLIENT = Path(__file__).parents[3] / "editor-clients" / "neovim"
 
 
-def offer(editor, server, typed: str, text: str) -> None:
+def offer(editor: Editor, server: ScriptedServer, typed: str, text: str) -> None:
     """Type in Insert mode, answer, and see the ghost text."""
     editor.press(typed)
     server.answer(server.next_request(), text)
     editor.wait_for_ghost(text)
 
 
-def status_line(editor) -> str:
+def status_line(editor: Editor) -> str:
     return editor.lua("return require('foretype').status()")
 
 
-def test_the_server_is_told_what_this_client_can_do(editor, server):
+def test_the_server_is_told_what_this_client_can_do(editor: Editor, server: ScriptedServer) -> None:
     initialize = server.wait_for("initialize")
     assert initialize["initializationOptions"] == {"streaming": True, "status": True}
 
 
-def test_options_of_the_user_are_added_to_ours(start_editor, server, tmp_path):
+def test_options_of_the_user_are_added_to_ours(
+    start_editor: StartEditor, server: ScriptedServer, tmp_path: Path
+) -> None:
     path = tmp_path / "main.py"
     path.write_text("")
     start_editor(
@@ -45,7 +50,7 @@ def test_options_of_the_user_are_added_to_ours(start_editor, server, tmp_path):
     assert changed["settings"] == {"foretype": {"maxLines": 3}}
 
 
-def test_toggle_switches_one_buffer(editor, server):
+def test_toggle_switches_one_buffer(editor: Editor, server: ScriptedServer) -> None:
     offer(editor, server, "ix", "yz")
     editor.press("<Cmd>Foretype toggle<CR>")
     editor.wait_for_ghost("")
@@ -56,7 +61,7 @@ def test_toggle_switches_one_buffer(editor, server):
     assert not server.is_asked
 
 
-def test_toggle_global_switches_all_buffers(editor, server):
+def test_toggle_global_switches_all_buffers(editor: Editor, server: ScriptedServer) -> None:
     editor.command("Foretype toggle global")
     editor.command("edit other.py")
     server.wait_for("textDocument/didOpen", 2)
@@ -67,31 +72,33 @@ def test_toggle_global_switches_all_buffers(editor, server):
     assert server.all("textDocument/inlineCompletion")[0]["position"]["character"] == 3
 
 
-def test_the_status_line_follows_the_server(editor, server):
+def test_the_status_line_follows_the_server(editor: Editor, server: ScriptedServer) -> None:
     editor.command("set laststatus=2 statusline=%{v:lua.require'foretype'.status()}")
     assert editor.look().lines[-2] == "foretype: starting"
     server.notify("foretype/status", {"state": "ready", "message": ""})
     editor.wait_until(lambda: editor.look().lines[-2] == "foretype: ready", "the status")
 
 
-def test_the_status_command_says_what_runs(editor):
+def test_the_status_command_says_what_runs(editor: Editor) -> None:
     editor.command("Foretype status")
     editor.wait_until(lambda: "foretype: ready, scripted" in editor.messages, "the status")
 
 
-def test_an_unknown_command_is_named(editor):
+def test_an_unknown_command_is_named(editor: Editor) -> None:
     with pytest.raises(RuntimeError, match="unknown command fly"):
         editor.command("Foretype fly")
     completed = editor.call("nvim_call_function", "getcompletion", ["Foretype ", "cmdline"])
     assert sorted(completed) == ["global", "log", "restart", "status", "toggle"]
 
 
-def test_the_log_opens(editor):
+def test_the_log_opens(editor: Editor) -> None:
     editor.command("Foretype log")
     assert editor.lua("return vim.fn.expand('%:t')") == "lsp.log"
 
 
-def test_a_server_that_dies_is_missed_silently_and_can_be_restarted(editor, server):
+def test_a_server_that_dies_is_missed_silently_and_can_be_restarted(
+    editor: Editor, server: ScriptedServer
+) -> None:
     offer(editor, server, "ix", " = 1")
     server.hang_up()
     editor.wait_until(lambda: status_line(editor) == "", "the end of the server")
@@ -105,14 +112,16 @@ def test_a_server_that_dies_is_missed_silently_and_can_be_restarted(editor, serv
     offer(editor, server, "A", " = 2")
 
 
-def test_restart_replaces_a_server_that_runs(editor, server):
+def test_restart_replaces_a_server_that_runs(editor: Editor, server: ScriptedServer) -> None:
     editor.command("Foretype restart")
     server.wait_for("initialize", 2)
     server.wait_for("textDocument/didOpen", 2)
     assert editor.lua("return #vim.lsp.get_clients({ name = 'foretype' })") == 1
 
 
-def test_errors_of_the_server_are_logged_and_not_shown(editor, server):
+def test_errors_of_the_server_are_logged_and_not_shown(
+    editor: Editor, server: ScriptedServer
+) -> None:
     editor.press("ix")
     server.fail(server.next_request(), "broken")
     offer(editor, server, "y", "z")
@@ -121,7 +130,9 @@ def test_errors_of_the_server_are_logged_and_not_shown(editor, server):
     editor.wait_until(lambda: "broken" in log.read_text(), "the log")
 
 
-def test_keys_can_be_changed_or_left_out(start_editor, server, tmp_path):
+def test_keys_can_be_changed_or_left_out(
+    start_editor: StartEditor, server: ScriptedServer, tmp_path: Path
+) -> None:
     path = tmp_path / "main.py"
     path.write_text("")
     editor = start_editor(
@@ -140,7 +151,9 @@ def test_keys_can_be_changed_or_left_out(start_editor, server, tmp_path):
     assert editor.lua(mapped) == []
 
 
-def test_nothing_is_painted_twice_where_the_core_client_is_on(editor, server):
+def test_nothing_is_painted_twice_where_the_core_client_is_on(
+    editor: Editor, server: ScriptedServer
+) -> None:
     if not editor.lua("return vim.lsp.inline_completion ~= nil"):
         pytest.skip("vim.lsp.inline_completion comes with Neovim 0.12")
     editor.command("lua vim.lsp.inline_completion.enable()")
@@ -152,7 +165,7 @@ def test_nothing_is_painted_twice_where_the_core_client_is_on(editor, server):
     assert editor.look().ghost == ""
 
 
-def test_health_names_the_server_and_what_it_can(editor):
+def test_health_names_the_server_and_what_it_can(editor: Editor) -> None:
     editor.command("checkhealth foretype")
     report = "\n".join(editor.lines)
     assert "server: scripted 1" in report
@@ -162,7 +175,7 @@ def test_health_names_the_server_and_what_it_can(editor):
     assert "ERROR" not in report
 
 
-def test_health_says_what_is_wrong(start_editor, tmp_path):
+def test_health_says_what_is_wrong(start_editor: StartEditor, tmp_path: Path) -> None:
     editor = start_editor(
         before="""vim.lsp.config('foretype', { cmd = { '/no/such/server' } })
         vim.g.foretype_keys = { accpet = '<C-f>' }"""
@@ -174,19 +187,27 @@ def test_health_says_what_is_wrong(start_editor, tmp_path):
     assert "WARNING no server runs" in report
 
 
-def test_the_help_has_all_its_tags(start_editor, tmp_path):
+def test_the_help_has_all_its_tags(start_editor: StartEditor, tmp_path: Path) -> None:
     shutil.copytree(CLIENT / "doc", tmp_path / "plugin" / "doc")
     editor = start_editor(before=f"vim.opt.runtimepath:prepend('{tmp_path}/plugin')", plugin=False)
     editor.command(f"helptags {tmp_path}/plugin/doc")
     tags = (tmp_path / "plugin" / "doc" / "tags").read_text().split("\n")
     names = {tag.split("\t")[0] for tag in tags if tag}
-    assert {"foretype", "foretype-keys", "foretype-server", ":Foretype", "hl-ForetypeGhost"} <= names
+    assert {
+        "foretype",
+        "foretype-keys",
+        "foretype-server",
+        ":Foretype",
+        "hl-ForetypeGhost",
+    } <= names
     for name in names:
         editor.command(f"help {name}")
         assert editor.lua("return vim.bo.filetype") == "help"
 
 
-def test_the_program_is_found_on_path_before_the_clone(start_editor, tmp_path, monkeypatch):
+def test_the_program_is_found_on_path_before_the_clone(
+    start_editor: StartEditor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "bin" / "foretype-server"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\nexit 1\n")
