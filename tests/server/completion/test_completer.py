@@ -592,3 +592,16 @@ async def test_any_mix_of_typing_cancelling_and_closing_is_answered_once_each(se
             assert script[place:].startswith(last.candidates[0].text)
         await until(lambda: r.completer.is_idle)
         assert len(asyncio.all_tasks()) == 1
+
+
+async def test_text_that_was_shown_is_never_taken_back_whatever_a_filter_says() -> None:
+    async with room(script="x = alpha + beta + gamma\n") as r:
+        r.plugins.provide(
+            "filters", "moody", lambda draft: draft.text if "+" not in draft.text else ""
+        )
+        r.completer.set_options(replace(NO_WAIT, filters=("moody", "blank")))
+        grown: list[tuple[Candidate, ...]] = []
+        answer = await r.completer.complete(request("x = $0\n"), grown.append)
+        assert [candidates[0].text for candidates in grown] == ["alpha"]
+        assert texts(answer) == ["alpha"]
+        assert texts(await r.ask("x = $0\n")) == ["alpha"]
