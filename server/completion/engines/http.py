@@ -81,7 +81,7 @@ class HttpEngine(CompletionEngine):
     def info(self) -> EngineInfo:
         """Which server is asked."""
         return EngineInfo(
-            engine="http", model=self._model or "default", backend=self._url.netloc, device="remote"
+            engine="http", model=self._model or "default", details={"server": self._url.netloc}
         )
 
     def stream(
