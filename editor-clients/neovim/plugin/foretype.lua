@@ -8,21 +8,17 @@ local foretype = require('foretype')
 local core_hint = vim.fn.hlexists('ComplHint') == 1 and 'ComplHint' or 'NonText'
 vim.api.nvim_set_hl(0, 'ForetypeGhost', { link = core_hint, default = true })
 
-local follow_and_ask = function() foretype.follow(true) end
-local events = { ---@type [string[], fun()][]
-  { { 'TextChangedI', 'TextChangedP' }, follow_and_ask },
-  { { 'CursorMovedI' }, function() foretype.follow(false) end },
-  -- At InsertEnter itself the mode is still the one before.
-  { { 'InsertEnter' }, vim.schedule_wrap(follow_and_ask) },
-  { { 'ModeChanged', 'BufLeave', 'WinLeave' }, foretype.actions.dismiss },
-}
 local group = vim.api.nvim_create_augroup('foretype', {})
-for _, event in ipairs(events) do
-  vim.api.nvim_create_autocmd(event[1], {
-    group = group,
-    callback = function() event[2]() end,
-  })
+---@param events string|string[]
+---@param callback fun()
+local function on(events, callback)
+  vim.api.nvim_create_autocmd(events, { group = group, callback = callback })
 end
+on({ 'TextChangedI', 'TextChangedP' }, function() foretype.follow(true) end)
+on('CursorMovedI', function() foretype.follow(false) end)
+-- At InsertEnter itself the mode is still the one before. <C-c> ends it without InsertLeave.
+on('InsertEnter', vim.schedule_wrap(function() foretype.follow(true) end))
+on({ 'ModeChanged', 'BufLeave', 'WinLeave' }, function() foretype.actions.dismiss() end)
 
 for _, action in ipairs({ 'next', 'previous' }) do
   local key = require('foretype.config').key(action)
@@ -33,15 +29,13 @@ end
 
 vim.api.nvim_create_user_command('Foretype', function(call)
   local run = foretype.commands[call.fargs[1]]
-  if not run then
-    return vim.notify('foretype: unknown command ' .. call.args, vim.log.levels.ERROR)
-  end
+  if not run then return vim.notify('foretype: no command ' .. call.args, vim.log.levels.ERROR) end
   run(call.fargs[2])
 end, {
   nargs = '+',
   desc = 'Foretype: toggle [global], status, restart, log',
   complete = function(start)
-    local names = vim.list_extend(vim.tbl_keys(foretype.commands), { 'global' })
+    local names = { 'global', 'log', 'restart', 'status', 'toggle' }
     return vim.tbl_filter(function(name) return vim.startswith(name, start) end, names)
   end,
 })

@@ -215,22 +215,25 @@ end
 function M.accept(pattern)
   local ghost, rest, typed = shown, rest_of(shown)
   if not (ghost and rest) then return end
-  local part = pattern and fn.matchstr(rest, pattern) or rest
   local client, candidate = ghost.client, ghost.candidates[ghost.index]
   local item, row, col = candidate.item, cursor()
+  local part = pattern and fn.matchstr(rest, pattern) or rest
   if part == rest then
     M.dismiss()
     api.nvim_buf_set_text(0, row - 1, col, row - 1, col + candidate.n_replaced, {})
-    if item.command then client:exec_cmd(item.command, { bufnr = ghost.buf }) end
   else
     paint(ghost, rest:sub(#part + 1)) -- The mark moves with the text that is put before it.
+  end
+  api.nvim_paste(part, false, -1) -- Unlike nvim_buf_set_text, `.` repeats it.
+  vim.cmd('silent! foldopen!')
+  if part ~= rest then
     local accepted = typed .. part
     if item.insertText:find('\r\n') then accepted = accepted:gsub('\n', '\r\n') end
     local params = { item = item, acceptedLength = vim.str_utfindex(accepted, 'utf-16') }
     client:notify('textDocument/didPartiallyAcceptCompletion', params)
+  elseif item.command then
+    client:exec_cmd(item.command, { bufnr = ghost.buf })
   end
-  api.nvim_paste(part, false, -1) -- Unlike nvim_buf_set_text, `.` repeats it.
-  vim.cmd('silent! foldopen!')
 end
 
 return M

@@ -85,13 +85,11 @@ end
 ---@param status table<string, any>
 ---@return string
 function M.describe(status)
-  local parts = { status.state }
-  local reason = vim.tbl_get(status, 'lastRequest', 'reason')
-  for _, name in ipairs({ 'message', 'model', 'backend', 'provider', 'dtype' }) do
-    if status[name] and status[name] ~= '' then table.insert(parts, status[name]) end
-  end
-  if reason and reason ~= '' then table.insert(parts, 'last: ' .. reason) end
-  return table.concat(parts, ', ')
+  local reason = vim.tbl_get(status, 'lastRequest', 'reason') or ''
+  local last = reason ~= '' and 'last: ' .. reason or ''
+  local parts = { status.state, status.message or '', status.model or '', status.backend or '' }
+  vim.list_extend(parts, { status.provider or '', last })
+  return table.concat(vim.tbl_filter(function(part) return part ~= '' end, parts), ', ')
 end
 
 M.commands = {} ---@type table<string, fun(argument?: string)> Of `:Foretype`.
