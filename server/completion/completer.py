@@ -65,6 +65,8 @@ class Completer:
         """What is remembered, by id, for what the editor tells of it."""
         self._opened: CompletionRequest | None = None
         """The last place to warm that was named before there was an engine."""
+        self._last_shown = ""
+        """Id of the completion that the editor showed last."""
         self._rhythm = TypingRhythm()
         self._room: EngineRoom | None = None
         self._runs: Runs | None = None
@@ -113,8 +115,9 @@ class Completer:
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(error)
         self._board.loaded(info, error, is_enabled=self._options.enabled)
-        if self._opened is not None and not error:
-            self.warm(self._opened)
+        opened, self._opened = self._opened, None
+        if opened is not None and not error:
+            self.warm(opened)
 
     # Requests.
 
@@ -139,6 +142,8 @@ class Completer:
             total_ms = 1000 * (self._clock.now() - started_s)
             answer = replace(answer, total_ms=total_ms)
             self.requests.append(record(request, answer))
+        if any(candidate.id == self._last_shown for candidate in answer.candidates[:1]):
+            self._look_ahead(self._last_shown)
         return answer
 
     async def _answer(
@@ -352,6 +357,7 @@ class Completer:
     def shown(self, completion_id: str) -> None:
         """Count a completion that the editor showed; what comes after it is generated ahead."""
         self.counters.shown += 1
+        self._last_shown = completion_id
         self._look_ahead(completion_id)
 
     def accepted(self, completion_id: str) -> None:

@@ -605,3 +605,15 @@ async def test_text_that_was_shown_is_never_taken_back_whatever_a_filter_says() 
         assert [candidates[0].text for candidates in grown] == ["alpha"]
         assert texts(answer) == ["alpha"]
         assert texts(await r.ask("x = $0\n")) == ["alpha"]
+
+
+async def test_what_follows_is_generated_ahead_of_text_that_was_shown_while_it_grew() -> None:
+    async with room(script="x = alpha + beta\ny = gamma\n") as r:
+        answer = await r.completer.complete(
+            request("x = $0\n"), lambda candidates: r.completer.shown(candidates[0].id)
+        )
+        await until(lambda: r.completer.is_idle)
+        r.completer.accepted(answer.candidates[0].id)
+        following = await r.ask("x = alpha + beta$0\n")
+        assert texts(following) == ["\ny = gamma"]
+        assert following.source == "cache"
