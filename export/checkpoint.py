@@ -250,13 +250,16 @@ def _config_class(architecture: str) -> Any:
 
 
 def exportable_architectures() -> list[str]:
-    """Return every architecture that optimum can export with a KV cache, sorted."""
+    """Return every decoder that optimum can export with a KV cache, sorted."""
     import optimum.exporters.onnx.model_configs  # noqa: F401 - registers what it can export
     from optimum.exporters.tasks import TasksManager
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
     known = {
-        name for name, config in CONFIG_MAPPING.items() if config in MODEL_FOR_CAUSAL_LM_MAPPING
+        name
+        for name, config in CONFIG_MAPPING.items()
+        if config in MODEL_FOR_CAUSAL_LM_MAPPING
+        and "is_encoder_decoder" not in _declared_fields(config)
     }
     supported = TasksManager.get_supported_model_type_for_task("text-generation-with-past", "onnx")
     return sorted(known & {name.replace("-", "_") for name in supported})

@@ -100,7 +100,8 @@ class TensorNames:
 
     fused: input_ids, position_ids [B, T] int64; seqlens_k [B] = P + T - 1, total_len [1] = P + T,
     both int32;
-    logits_from [1] int64; past and present [B, H, M, D], bound to the same memory.
+    logits_from [1] int64; past and present [B, H, M, D], bound to the same memory. Several
+    tokens after a past (T > 1, P > 0) need B = 1: onnxruntime's operator takes no more.
     portable: input_ids, position_ids [B, T], attention_mask [B, S], all int64; past [B, H, P, D],
     present [B, H, S, D].
     """

@@ -90,3 +90,14 @@ def edit_config(own_checkpoint: Path) -> Callable[..., None]:
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def fp32_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random GPT-2 as a fused fp32 bundle; for reading only."""
+    from export.pipeline import ExportOptions, export_bundle
+
+    folder = tmp_path_factory.mktemp("bundles") / "fp32"
+    options = ExportOptions(model=str(checkpoint), output=folder, dtype="fp32")
+    export_bundle(options, lambda _step: None)
+    return folder
