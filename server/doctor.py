@@ -37,6 +37,7 @@ PACKAGES = (
 )
 PROBE_TOKENS = 64
 DECODE_STEPS = 16
+REPORT_WIDTH = 200  # rows stay whole when pasted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class Probe:
 
 def run(options: Options) -> int:
     """Print the report and return the exit status: 0 if something can complete, else 1."""
-    console = Console(soft_wrap=True)
+    console = Console(width=REPORT_WIDTH, soft_wrap=True, highlight=False)
     plugins = Plugins(options.blocked_plugins)
     console.print(f"Foretype {__version__}, Python {platform.python_version()}, {_system()}\n")
     console.print(_package_table())
@@ -151,6 +152,8 @@ def _installed(package: str) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(*columns, title=title, title_justify="left", box=box.MARKDOWN)
     table.title_style = "bold"
+    for column in table.columns:
+        column.overflow = "fold"
     return table
 
 
