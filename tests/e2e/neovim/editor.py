@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgpack
@@ -37,6 +38,11 @@ class Editor:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.call("nvim_ui_attach", columns, rows, {"rgb": True, "ext_linegrid": True})
+
+    @property
+    def pid(self) -> int:
+        """The process id of Neovim."""
+        return self._process.pid
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Call a function of Neovim's API and return its result.
@@ -135,8 +141,9 @@ class Editor:
         """End Neovim, saving nothing."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(msgpack.packb([2, "nvim_command", ["qall!"]]))
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # A test may have ended it.
+            self._process.stdin.write(msgpack.packb([2, "nvim_command", ["qall!"]]))
+            self._process.stdin.close()
         try:
             self._process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
