@@ -1,0 +1,220 @@
+"""The plugin and the real server with the embedded model, on a Python file as people write them.
+
+What the model proposes is its own affair; these tests hold what the two make of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.neovim.editor import Editor, StartEditor
+from tests.e2e.neovim.picture import svg
+
+pytestmark = pytest.mark.e2e
+
+PICTURES = os.environ.get("FORETYPE_PICTURES")
+"""A folder to put pictures of the screen into, as in `docs/images`."""
+
+SOURCE = '''"""A queue of jobs."""
+
+from __future__ import annotations
+
+
+class Queue:
+    """Jobs in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.items: list[int] = []
+
+    def pop(self) -> int:
+        if not self.items:
+            raise IndexError("pop from an empty queue")
+        return self.items.pop()
+
+'''
+
+
+@pytest.fixture
+def editor(start_editor: StartEditor, tmp_path: Path) -> Editor:
+    """Neovim at the end of a Python file, with a server that is ready."""
+    path = tmp_path / "jobs.py"
+    path.write_text(SOURCE)
+    command = f"{{ '{sys.executable}', '-P', '-m', 'server' }}"
+    editor = start_editor(
+        str(path), before=f"vim.lsp.config('foretype', {{ cmd = {command} }})", rows=24
+    )
+    wait_for_status(editor, "ready")
+    editor.press("Go<Esc>")
+    return editor
+
+
+def wait_for_status(editor: Editor, state: str) -> None:
+    editor.wait_until(
+        lambda: editor.lua("return require('foretype').status()") == f"foretype: {state}",
+        f"status {state}",
+    )
+
+
+def server_status(editor: Editor) -> dict[str, Any]:
+    """What `foretype/status` answers now."""
+    return editor.lua(
+        """local client = vim.lsp.get_clients({ name = 'foretype' })[1]
+        return client:request_sync('foretype/status', vim.empty_dict(), 10000).result"""
+    )
+
+
+def server_process(editor: Editor) -> psutil.Process:
+    """The server that Neovim started."""
+    (process,) = [
+        child
+        for child in psutil.Process(editor.pid).children(recursive=True)
+        if "server" in child.cmdline()
+    ]
+    return process
+
+
+def wait_for_some_ghost(editor: Editor) -> str:
+    """Wait until the ghost text is whole, and return it."""
+    editor.wait_until(lambda: editor.look().ghost, "ghost text")
+    editor.wait_until(
+        lambda: (
+            not editor.lua("return next(vim.lsp.get_clients({ name = 'foretype' })[1].requests)")
+        ),
+        "the whole answer",
+    )
+    return editor.look().ghost
+
+
+def test_ghost_text_grows_without_a_blank_frame_and_is_accepted(editor: Editor) -> None:
+    n_frames = len(editor.screen.frames)
+    editor.press("i    def __len__(self)")
+    whole = wait_for_some_ghost(editor)
+    states = editor.ghosts_since(n_frames)
+    first = next(i for i, state in enumerate(states) if state)
+    grown = states[first:]
+    assert "" not in grown
+    assert len(grown) >= 3, grown
+    assert all(later.startswith(earlier) for earlier, later in pairwise(grown))
+    if PICTURES:
+        frames = [f for f in editor.screen.frames[n_frames:] if f.ghost]
+        distinct = [f for i, f in enumerate(frames) if i == 0 or f.ghost != frames[i - 1].ghost]
+        picture = svg(distinct, editor.screen.colors, "Ghost text growing in Neovim, slowed down")
+        Path(PICTURES, "neovim.svg").write_text(picture)
+        Path(PICTURES, "neovim.txt").write_text("\n".join(distinct[-1].lines) + "\n")
+    before = editor.lines
+    editor.press("<Tab>")
+    editor.wait_until(lambda: editor.lines != before, "the accepted text")
+    assert "\n".join(editor.lines).endswith("    def __len__(self)" + whole)
+
+
+def test_typing_along_asks_the_server_nothing(editor: Editor) -> None:
+    editor.press("i    def __len__(self)")
+    whole = wait_for_some_ghost(editor)
+    n_requests = server_status(editor)["counters"]["requests"]
+    n_frames = len(editor.screen.frames)
+    editor.type(whole[:4])
+    editor.wait_for_ghost(whole[4:])
+    assert "" not in editor.ghosts_since(n_frames)
+    assert server_status(editor)["counters"]["requests"] == n_requests
+
+
+def test_text_that_is_typed_instead_replaces_the_ghost_text(editor: Editor) -> None:
+    editor.press("i    def __len__(self)")
+    whole = wait_for_some_ghost(editor)
+    editor.press(" #")
+    editor.wait_until(lambda: editor.look().ghost != whole, "another text or none")
+    assert editor.lines[-1] == "    def __len__(self) #"
+
+
+def test_words_and_lines_are_accepted_and_counted(editor: Editor) -> None:
+    editor.press("i    def __len__(self)")
+    whole = wait_for_some_ghost(editor)
+    n_lines = len(editor.lines)
+    editor.press("<M-w>")
+    editor.wait_until(lambda: editor.lines[-1] != "    def __len__(self)", "a word")
+    word = editor.lines[-1].removeprefix("    def __len__(self)")
+    assert whole.startswith(word)
+    editor.wait_for_ghost(whole[len(word) :])
+    editor.press("<M-l>")
+    first_line = whole.split("\n")[0]
+    editor.wait_until(
+        lambda: editor.lines[n_lines - 1] == "    def __len__(self)" + first_line, "the line"
+    )
+    counters = server_status(editor)["counters"]
+    assert counters["shown"] >= 1
+    assert counters["partiallyAccepted"] >= 1
+
+
+def test_candidates_are_cycled(editor: Editor) -> None:
+    editor.press("i    def __len__(self)")
+    first = wait_for_some_ghost(editor)
+    editor.press("<M-n>")
+    editor.wait_until(lambda: editor.look().ghost not in ("", first), "another candidate")
+    editor.press("<M-p>")
+    editor.wait_for_ghost(first)
+
+
+def test_characters_of_several_bytes_keep_their_places(editor: Editor) -> None:
+    editor.press("i    # größe 日本 🐍<CR>def __len__(self)")
+    editor.wait_until(lambda: editor.lines[-1].endswith("def __len__(self)"), "the keys")
+    whole = wait_for_some_ghost(editor)
+    before = "\n".join(editor.lines)
+    editor.press("<Tab>")
+    editor.wait_until(lambda: "\n".join(editor.lines) != before, "the accepted text")
+    assert "\n".join(editor.lines) == before + whole
+
+
+def test_ghost_text_goes_on_leave(editor: Editor) -> None:
+    editor.press("i    def __len__(self)")
+    wait_for_some_ghost(editor)
+    editor.press("<Esc>")
+    editor.wait_for_ghost("")
+    assert editor.lines[-1] == "    def __len__(self)"
+
+
+def test_two_buffers_share_a_server(editor: Editor, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text("import os\n\n\n")
+    editor.command(f"edit {tmp_path / 'other.py'}")
+    editor.press("Gidef main()")
+    whole = wait_for_some_ghost(editor)
+    editor.press("<Tab>")
+    editor.wait_until(lambda: "def main()" + whole in "\n".join(editor.lines), "acceptance")
+    assert editor.lua("return #vim.lsp.get_clients({ name = 'foretype' })") == 1
+
+
+def test_a_killed_server_is_missed_silently_and_restarts(editor: Editor) -> None:
+    server_process(editor).send_signal(signal.SIGKILL)
+    editor.wait_until(
+        lambda: editor.lua("return require('foretype').status()") == "", "the end of the server"
+    )
+    n_messages = len(editor.messages.splitlines())
+    editor.press("<CR>")  # Neovim may wait for a key after its message.
+    editor.press("i    def __len__(self)<Esc>")
+    assert len(editor.messages.splitlines()) == n_messages
+    editor.command("Foretype restart")
+    wait_for_status(editor, "ready")
+    editor.press("a")
+    wait_for_some_ghost(editor)
+
+
+def test_the_server_ends_with_the_editor(editor: Editor) -> None:
+    process = server_process(editor)
+    psutil.Process(editor.pid).send_signal(signal.SIGKILL)
+    assert process.wait(timeout=10) is not None or not process.is_running()
+
+
+def test_health_is_good(editor: Editor) -> None:
+    editor.command("checkhealth foretype")
+    report = "\n".join(editor.lines)
+    assert "completes inline: true; positions in utf-8" in report
+    assert "status: ready, foretype-v0" in report
+    assert "WARNING" not in report
+    assert "ERROR" not in report
