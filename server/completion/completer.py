@@ -292,6 +292,7 @@ class Completer:
         pending = document.pending if document is not None else None
         if pending is not None and generation in pending.generations:
             pending.refresh()
+            self._runs.leave(pending)
             if generation.run is None:
                 self._runs.go_on(pending)  # It stopped for an older request that needed less.
         elif document is not None and generation.run is None:

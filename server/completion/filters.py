@@ -161,12 +161,14 @@ def _bits_per_character(text: str) -> float:
 _REPEATED_PIECE = re.compile(r"(\S.{2,30}?)\1{4,}|(\S.{9,60}?)\2{2,}")
 _REPEATED_CHARACTER = re.compile(r"([^\s=#*/~_.-])\1{9,}|(\S)\2{79,}")
 _REPEATED_LINES = 3
+_WORD_TAIL = re.compile(r"\w+$")
 
 
 def cut_repetition(draft: Draft) -> str:
     """Cut where the text begins to repeat: the line above, a line, a group of lines, a piece.
 
-    The first of the repeated parts stays, unless it repeats what stands before the cursor.
+    The first of the repeated parts stays, unless it repeats what stands before the cursor, or is
+    one character.
     """
     text = draft.text
     above = [line for line in draft.prefix.rsplit("\n", 40)[:-1][-40:] if line.strip()]
@@ -177,7 +179,7 @@ def cut_repetition(draft: Draft) -> str:
     text = _cut_repeated_lines(text, cursor_line, above)
     run = _REPEATED_CHARACTER.search(text)
     if run:
-        return text[: run.start() + 1]
+        return _WORD_TAIL.sub("", text[: run.start()])
     for match in _REPEATED_PIECE.finditer(text):
         piece = match.group(1) or match.group(2)
         if any(c.isalnum() for c in piece):

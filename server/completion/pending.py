@@ -17,6 +17,9 @@ from server.completion.trimming import replaced_chars
 
 logger = logging.getLogger(__name__)
 
+_FAR_BEHIND = 0.2
+"""Share of the best candidate's confidence that a further one must have (guessed: the embedded
+model's samples below it were noise)."""
 _RATED_CHARS = 200
 """So much of what stands after a candidate is rated (guessed: a line, less than one pass)."""
 OnGrowth = Callable[[tuple[Candidate, ...]], None]
@@ -102,12 +105,20 @@ class Pending:
         self.offers.sort(key=lambda row: -scores[id(row[0])])
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """Give out what is finished now, for good; of a further candidate no beginning."""
+        """Give out what is finished now, for good.
+
+        A further candidate is given out whole or not at all, and only if it is not far less likely
+        than the best.
+        """
+        best = max(offer.confidence for offer, _ in self.offers)
         return self._distinct(
             offer.give_by_deadline(self.request, n_typed)
             for place, (offer, n_typed) in enumerate(self.offers)
-            if place == 0 or offer.is_complete
+            if place == 0 or self._is_worth_it(offer, best)
         )
+
+    def _is_worth_it(self, offer: Offer, best: float) -> bool:
+        return offer.is_complete and offer.confidence >= _FAR_BEHIND * best
 
     def reason(self) -> str:
         """Why there is nothing to give out."""
@@ -142,7 +153,8 @@ class Pending:
         """
         grown = []
         for offer, n_typed in self.offers:
-            grown.append(offer.give(self.request, n_typed))
+            if offer is self.offers[0][0] or self._is_worth_it(offer, self.offers[0][0].confidence):
+                grown.append(offer.give(self.request, n_typed))
             if not offer.is_complete:
                 break
         return self._distinct(grown)

@@ -50,6 +50,15 @@ class Runs:
             self._start(offer, is_background=True)
         return True
 
+    def leave(self, pending: Pending) -> None:
+        """Stop the generations that are complete for the request although they might go on: what
+        they say would be cut anyway.
+        """
+        for offer, _ in pending.offers:
+            generation = offer.generation
+            if generation.run and offer.is_complete and not offer.is_enough(generation.deltas):
+                self.stop([generation])
+
     def ended(self, generation: Generation) -> None:
         """Note that a generation does not run any more."""
         self._running.discard(generation)

@@ -21,6 +21,8 @@ from server.completion.stopping import StopRules, find_end
 NEAR_CHARS = 20_000
 """So much text on either side of the cursor is shown to filters, which run with every piece of a
 growing text (guessed: some hundred lines)."""
+_CUT_FOR_GOOD_CHARS = 40
+"""More than a filter takes back for a while, such as white space or a closing tag (guessed)."""
 _UNFINISHED_TOKEN = re.compile(r"<[|｜]?[\w▁ /-]{0,40}[|｜]?$")  # noqa: RUF001 - DeepSeek's bars
 _WORD_TAIL = re.compile(r"\w+$")
 
@@ -74,6 +76,8 @@ def present(
         language=request.language,
     )
     shown = filters(draft)
+    # What a filter cut so long ago does not come back: whatever follows would be cut as well.
+    is_complete |= len(text) - len(shown) > _CUT_FOR_GOOD_CHARS and text.startswith(shown)
     reason = ""
     if is_complete and not shown.strip():
         shown = ""

@@ -617,3 +617,16 @@ async def test_what_follows_is_generated_ahead_of_text_that_was_shown_while_it_g
         following = await r.ask("x = alpha + beta$0\n")
         assert texts(following) == ["\ny = gamma"]
         assert following.source == "cache"
+
+
+async def test_an_engine_that_only_says_what_is_cut_is_stopped() -> None:
+    endless = ["run(data)", *(" + data" for _ in range(80))]
+    async with room(script=lambda _: endless, is_gated=True) as r:
+        task = r.asks("x = $0\n")
+        while not task.done():
+            n_allowed = r.engine.n_said + 1
+            r.engine.allow()
+            await until(lambda: r.engine.n_said == n_allowed or task.done())  # noqa: B023
+        assert texts(await task) == ["run(data) + data"]
+        await until(lambda: r.completer.is_idle)
+        assert r.engine.n_said < 40

@@ -24,7 +24,13 @@ PLACE = CompletionRequest(
 )
 
 
-def offer(text: str = "", *, is_ended: bool = False, place: CompletionRequest = PLACE) -> Offer:
+def offer(
+    text: str = "",
+    *,
+    is_ended: bool = False,
+    place: CompletionRequest = PLACE,
+    logprob: float = -0.1,
+) -> Offer:
     settings = offer_settings(place, Options(), "", 0)
     generation = Generation(
         place=place,
@@ -33,7 +39,7 @@ def offer(text: str = "", *, is_ended: bool = False, place: CompletionRequest = 
         is_ended=is_ended,
     )
     if text:
-        generation.add(TextDelta(text=text, logprob=-0.1))
+        generation.add(TextDelta(text=text, logprob=logprob))
     return Offer(
         request=place,
         settings=settings,
@@ -107,3 +113,16 @@ async def test_usage_is_that_of_all_candidates_together() -> None:
     second.generation.usage = EngineUsage(new_tokens=4, prefill_ms=1.0, finish_reason="length")
     usage = pending(first, second).usage()
     assert (usage.new_tokens, usage.prefill_ms, usage.finish_reason) == (7, 3.0, "stop")
+
+
+async def test_a_candidate_that_is_far_less_likely_than_the_best_is_left_out() -> None:
+    likely, less, noise = (
+        offer(text, is_ended=True, logprob=logprob)
+        for text, logprob in (("one", -0.1), ("two", -1.0), ("zzz", -4.0))
+    )
+    waiting = pending(likely, less, noise)
+    waiting.refresh()
+    assert texts(waiting.candidates()) == ["one", "two"]
+    alone = pending(noise)
+    alone.refresh()
+    assert texts(alone.candidates()) == ["zzz"]
