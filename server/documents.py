@@ -8,6 +8,7 @@ document. This module does not know the protocol, its units or its messages.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 STEP_LINES = 64
@@ -55,6 +56,11 @@ class Document:
     def n_lines(self) -> int:
         """At least 1: an empty document has one empty line."""
         return len(self._lines)
+
+    @property
+    def line_end(self) -> str:
+        """The document's own line end, as its first line has it; LF if it has one line."""
+        return self._ends[0] or "\n"
 
     def line(self, index: int) -> str:
         """Return a line without its end."""
@@ -130,6 +136,9 @@ class Documents:
 
     def __len__(self) -> int:
         return len(self._documents)
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self._documents.values())
 
     def open(self, document: Document) -> None:
         """Keep a document; one of the same URI is replaced."""

@@ -20,6 +20,7 @@ FLOORS = {
     "server.options": 1,
     "server.plugins": 1,
     "server.documents": 1,
+    "server.logs": 1,
     "server.backends": 2,
     "server.decoding": 3,
     "server.completion": 4,

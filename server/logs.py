@@ -1,0 +1,63 @@
+"""Where the log goes: stderr or a file, written by a thread, so that nobody waits for a reader."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import logging.handlers
+import os
+import queue
+from pathlib import Path
+
+from server.errors import OptionsError
+
+LEVELS = ("debug", "info", "warning", "error")
+_QUEUED_RECORDS = (
+    10_000  # A reader that stops costs this many lines of memory, not a hang. Guessed.
+)
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _DroppingHandler(logging.handlers.QueueHandler):
+    """Queues a record; drops it when the queue is full."""
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Queue a record if there is room."""
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            return
+
+
+def configure(file: str, level: str) -> None:
+    """Send the log of the whole process to a file, or to stderr if none is named.
+
+    Args:
+        file: path; created readable by its owner alone, appended to.
+        level: one of `LEVELS`; empty: `info` for a file, else `warning`.
+
+    Raises:
+        OptionsError: the file can't be opened.
+    """
+    handler: logging.Handler = logging.StreamHandler()
+    if file:
+        handler = _file_handler(Path(file))
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    records: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_RECORDS)
+    listener = logging.handlers.QueueListener(records, handler)
+    listener.start()
+    atexit.register(listener.stop)
+    root = logging.getLogger()
+    root.handlers = [_DroppingHandler(records)]
+    root.setLevel((level or ("info" if file else "warning")).upper())
+    # pygls writes what it sends and receives, documents included, and says no more than we do.
+    logging.getLogger("pygls").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _file_handler(path: Path) -> logging.Handler:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as exc:
+        raise OptionsError(f"--log-file {path} can't be opened: {exc.strerror}") from exc
+    return logging.StreamHandler(os.fdopen(descriptor, "a", encoding="utf-8"))

@@ -1,0 +1,317 @@
+"""JSON-RPC between pygls and the handlers: every request gets one answer, whatever it looks like.
+
+pygls leaves requests with malformed parameters unanswered, starts a handler one turn of the event
+loop after its message, keeps a future per notification, and logs what it sends; this subclass does
+not. It does not know what a message is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn
+from lsprotocol import types
+from pygls.exceptions import (
+    JsonRpcException,
+    JsonRpcInvalidParams,
+    JsonRpcInvalidRequest,
+    JsonRpcParseError,
+    JsonRpcServerNotInitialized,
+)
+from pygls.protocol import (
+    JsonRPCNotification,
+    JsonRPCRequestMessage,
+    LanguageServerProtocol,
+    default_converter,
+    lsp_method,
+)
+
+from server.lsp.framing import frame
+
+if TYPE_CHECKING:
+    from server.lsp.server import ForetypeServer
+
+logger = logging.getLogger(__name__)
+
+Json = Any
+MessageId = int | str
+DOCUMENT_METHODS = frozenset(
+    {
+        types.TEXT_DOCUMENT_DID_OPEN,
+        types.TEXT_DOCUMENT_DID_CHANGE,
+    }
+)
+
+
+@attrs.define
+class InlineParams(types.InlineCompletionParams):
+    """Parameters with the token that lsprotocol 2025.0.0 lacks, as the metaModel of 3.18 does.
+
+    To be removed when lsprotocol's class has `partial_result_token`.
+    """
+
+    partial_result_token: int | str | None = None
+
+
+def make_converter() -> cattrs.Converter:
+    """Return pygls' converter, with the partial-result token of inline completions."""
+    converter: cattrs.Converter = default_converter()  # type: ignore[no-untyped-call]
+    structure = converter.get_structure_hook(types.InlineCompletionParams)
+
+    def structure_inline(value: Json, _: type) -> InlineParams:
+        if value["context"].get("triggerKind") == 0:  # vscode-languageclient 9 counts from 0.
+            value = value | {"context": value["context"] | {"triggerKind": 1}}
+        token = value.get("partialResultToken")
+        if token is not None and not _is_message_id(token):
+            raise TypeError("a token is a number or a text")
+        params = structure(value, types.InlineCompletionParams)
+        return InlineParams(
+            context=params.context,
+            text_document=params.text_document,
+            position=params.position,
+            work_done_token=params.work_done_token,
+            partial_result_token=token,
+        )
+
+    converter.register_structure_hook(types.InlineCompletionParams, structure_inline)
+    # The request's own hook was generated with the other one inside.
+    converter.register_structure_hook(
+        types.InlineCompletionRequest,
+        make_dict_structure_fn(types.InlineCompletionRequest, converter),
+    )
+    return converter
+
+
+class Protocol(LanguageServerProtocol):
+    """One conversation with one client."""
+
+    _server: ForetypeServer
+
+    def __init__(self, server: ForetypeServer, converter: cattrs.Converter) -> None:
+        self._is_initialized = False
+        self._running: dict[MessageId, asyncio.Task[Any]] = {}
+        """The client's requests that are being answered."""
+        self._asked: dict[str, asyncio.Future[Json]] = {}
+        """Our requests that the client has not answered."""
+        self._n_asked = 0
+        super().__init__(server, converter)  # looks at all attributes, so they come first
+
+    # What comes in.
+
+    def receive(self, body: bytes) -> None:
+        """Handle one message; never raises."""
+        try:
+            # A byte that is no UTF-8 becomes U+DC80 to U+DCFF, which counts as one byte again.
+            message = json.loads(body.decode("utf-8", "surrogateescape"))
+        except (ValueError, RecursionError):
+            logger.error("a message of %d bytes is no JSON", len(body))
+            self.refuse(None, JsonRpcParseError())
+            return
+        if not isinstance(message, dict):
+            self.refuse(None, JsonRpcInvalidRequest("a message is an object"))
+            return
+        msg_id, method = message.get("id"), message.get("method")
+        has_good_id = _is_message_id(msg_id)
+        is_well_formed = (
+            message.get("jsonrpc") == self.VERSION
+            and (has_good_id or "id" not in message)
+            and (isinstance(method, str) or ("method" not in message and has_good_id))
+        )
+        if not is_well_formed:
+            is_answer = "result" in message or "error" in message
+            if not is_answer:
+                self.refuse(msg_id if has_good_id else None, JsonRpcInvalidRequest())
+        elif method is None:
+            self._receive_answer(message)
+        elif "id" in message:
+            self._receive_request(message)
+        else:
+            self._receive_notification(message)
+
+    def refuse(self, msg_id: MessageId | None, error: JsonRpcException) -> None:
+        """Answer a request with an error."""
+        self._send_json({"id": msg_id, "error": {"code": error.code, "message": error.message}})
+
+    def _receive_request(self, message: dict[str, Json]) -> None:
+        msg_id, method = message["id"], message["method"]
+        refusal: JsonRpcException | None = None
+        if self._shutdown:
+            refusal = JsonRpcInvalidRequest("the server is shutting down")
+        elif method == types.INITIALIZE and self._is_initialized:
+            refusal = JsonRpcInvalidRequest("the server is initialized")
+        elif method != types.INITIALIZE and not self._is_initialized:
+            refusal = JsonRpcServerNotInitialized("the first request is `initialize`")
+        elif msg_id in self._running:
+            refusal = JsonRpcInvalidRequest("another request has this id")
+        structured = None
+        if refusal is None:
+            structured = self._structured(message, JsonRPCRequestMessage)
+        if refusal is not None or structured is None:
+            self.refuse(msg_id, refusal or JsonRpcInvalidParams(f"Invalid params of {method}"))
+            return
+        self.handle_message(structured)
+        if method == types.INITIALIZE:
+            self._is_initialized = hasattr(self, "server_capabilities")
+
+    def _receive_notification(self, message: dict[str, Json]) -> None:
+        method = message["method"]
+        if method != types.EXIT and (self._shutdown or not self._is_initialized):
+            return
+        structured = self._structured(message, JsonRPCNotification)
+        if structured is not None:
+            self.handle_message(structured)
+        elif method in DOCUMENT_METHODS:
+            self._server.lose_document(_uri(message))
+
+    def _structured(self, message: dict[str, Json], untyped: type) -> Any:
+        """Return the message as a typed object, or None if its parameters are malformed."""
+        method = message["method"]
+        message_type = self.get_message_type(method)
+        if message_type is None:
+            return untyped(**{"params": message.get("params")} | _envelope(message))
+        try:
+            return self._converter.structure(message, message_type)
+        except Exception as exc:  # cattrs raises what the hooks raise
+            logger.warning("malformed parameters of %s: %s", method, type(exc).__name__)
+            return None
+
+    def _receive_answer(self, message: dict[str, Json]) -> None:
+        asked = self._asked.pop(str(message["id"]), None)
+        if asked is None or asked.done():
+            return
+        if "error" in message:
+            asked.set_exception(JsonRpcException("the client refused"))
+        else:
+            asked.set_result(message.get("result"))
+
+    def _handle_cancel_notification(self, msg_id: MessageId) -> None:
+        if (task := self._running.get(msg_id)) is not None:
+            task.cancel()
+
+    # What goes out.
+
+    def ask(self, method: str, params: Mapping[str, Json]) -> asyncio.Future[Json]:
+        """Send a request; the future holds the result as JSON, or a `JsonRpcException`."""
+        self._n_asked += 1
+        msg_id = f"foretype-{self._n_asked}"
+        future = self._asked[msg_id] = asyncio.get_running_loop().create_future()
+        self._send_json({"id": msg_id, "method": method, "params": params})
+        return future
+
+    def tell(self, method: str, params: Mapping[str, Json]) -> None:
+        """Send a notification."""
+        self._send_json({"method": method, "params": params})
+
+    def _send_json(self, message: Mapping[str, Json]) -> None:
+        self._send_data({"jsonrpc": self.VERSION, **message})
+
+    def _send_data(self, data: Any) -> None:
+        if self.writer is None:
+            return
+        body = json.dumps(data, default=self._serialize_message, separators=(",", ":"))
+        self.writer.write(frame(body.encode("ascii")))
+
+    # How handlers run.
+
+    @property
+    def n_running(self) -> int:
+        """Requests that are being answered."""
+        return len(self._running)
+
+    def _execute_handler(
+        self,
+        msg_id: MessageId,
+        handler: Callable[..., Any],
+        callback: Callable[[Any], None],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Run a handler; one that returns a coroutine goes on as a task.
+
+        What it does before it returns is done now, before the next message: a request sees the
+        document as it was when it was sent.
+        """
+        if inspect.isgeneratorfunction(handler):
+            super()._execute_handler(msg_id, handler, callback, args, kwargs)
+            self._request_futures.pop(msg_id, None)  # pygls keeps those of notifications.
+            return
+        try:
+            result = handler(*(args or ()), **(kwargs or {}))
+        except Exception as exc:  # answered and logged as pygls does
+            result = None
+            failed: Future[Any] = Future()
+            failed.set_exception(exc)
+            callback(failed)
+            return
+        if inspect.iscoroutine(result):
+            task = self._running[msg_id] = asyncio.get_running_loop().create_task(result)
+            task.add_done_callback(partial(self._end_task, msg_id, callback))
+            return
+        done: Future[Any] = Future()
+        done.set_result(result)
+        callback(done)
+
+    def _end_task(
+        self, msg_id: MessageId, callback: Callable[[Any], None], task: asyncio.Task[Any]
+    ) -> None:
+        del self._running[msg_id]
+        callback(task)
+
+    # The messages that pygls handles itself, where we do otherwise.
+
+    @lsp_method(types.SHUTDOWN)
+    def lsp_shutdown(self, *_: Any) -> None:  # type: ignore[override]
+        """Take no more requests; those that run are answered as cancelled."""
+        for task in self._running.values():
+            task.cancel()
+        self._shutdown = True
+
+    @lsp_method(types.EXIT)
+    def lsp_exit(self, *_: Any) -> None:  # type: ignore[override]
+        """End the process: 0 after a shutdown, 1 without."""
+        self._server.stop(0 if self._shutdown else 1)
+
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether the client asked for the end in the proper way."""
+        return bool(self._shutdown)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
+    def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> None:
+        """Keep the document in our store: pygls splits lines where the protocol doesn't."""
+        self._server.open_document(params)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
+    def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> None:
+        """Edit the document in our store."""
+        self._server.change_document(params)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
+    def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
+        """Drop the document from our store."""
+        self._server.close_document(params.text_document.uri)
+
+
+def _is_message_id(value: Json) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _envelope(message: dict[str, Json]) -> dict[str, Json]:
+    return {k: message[k] for k in ("id", "method", "jsonrpc") if k in message}
+
+
+def _uri(message: dict[str, Json]) -> str:
+    """Return the URI that a malformed message is about, or an empty text."""
+    params = message.get("params")
+    document = params.get("textDocument") if isinstance(params, dict) else None
+    uri = document.get("uri") if isinstance(document, dict) else None
+    return uri if isinstance(uri, str) else ""
