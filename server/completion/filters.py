@@ -20,6 +20,7 @@ from server.completion.languages import (
     language_facts,
     last_line,
     line_below,
+    without_half_word,
 )
 
 
@@ -161,7 +162,6 @@ def _bits_per_character(text: str) -> float:
 _REPEATED_PIECE = re.compile(r"(\S.{2,30}?)\1{4,}|(\S.{9,60}?)\2{2,}")
 _REPEATED_CHARACTER = re.compile(r"([^\s=#*/~_.-])\1{9,}|(\S)\2{79,}")
 _REPEATED_LINES = 3
-_WORD_TAIL = re.compile(r"\w+$")
 
 
 def cut_repetition(draft: Draft) -> str:
@@ -179,11 +179,11 @@ def cut_repetition(draft: Draft) -> str:
     text = _cut_repeated_lines(text, cursor_line, above)
     run = _REPEATED_CHARACTER.search(text)
     if run:
-        return _WORD_TAIL.sub("", text[: run.start()])
+        return without_half_word(text, run.start())
     for match in _REPEATED_PIECE.finditer(text):
         piece = match.group(1) or match.group(2)
         if any(c.isalnum() for c in piece):
-            return text[: match.start() + len(piece)]
+            return without_half_word(text, match.start() + len(piece))
     return text
 
 

@@ -19,6 +19,7 @@ from server.completion.brackets import ends_in_comment, open_quote
 from server.completion.languages import (
     first_line,
     is_comment_line,
+    is_word_character,
     language_facts,
     last_line,
 )
@@ -96,11 +97,6 @@ def cursor_kind(request: CompletionRequest) -> CursorKind:
         return "comment"
     in_long_string = any(request.prefix.count(quotes) % 2 for quotes in ('"""', "'''"))
     return "string" if in_long_string or open_quote(line) else "code"
-
-
-def is_word_character(char: str) -> bool:
-    """Whether a character belongs to a word, so that a cursor before it is inside the word."""
-    return char.isalnum() or char == "_"
 
 
 def is_mid_line(request: CompletionRequest) -> bool:

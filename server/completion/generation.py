@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage, TextDelta
 from server.completion.filters import FilterChain
+from server.completion.languages import without_half_word
 from server.completion.request import Candidate, CompletionRequest
 from server.completion.stopping import StopRules, find_end
-from server.completion.trimming import confident_chars, present, replaced_chars, without_half_word
+from server.completion.trimming import confident_chars, present, replaced_chars
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -6,8 +6,10 @@ the facts of C-like code, which hold for most.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+_WORD_TAIL = re.compile(r"\w+$")
 CLOSERS = ")]}>\"'`"
 """What editors insert by themselves after the cursor: closing brackets and quotes."""
 
@@ -153,3 +155,16 @@ def line_below(text: str) -> str:
             return line
         start = end
     return ""
+
+
+def is_word_character(char: str) -> bool:
+    """Whether a character, if there is one, belongs to a word."""
+    return char.isalnum() or char == "_"
+
+
+def without_half_word(text: str, n_chars: int) -> str:
+    """Return the first `n_chars` of a text, less a word that would be cut in two."""
+    kept = text[:n_chars]
+    if kept and is_word_character(text[n_chars : n_chars + 1]):
+        kept = _WORD_TAIL.sub("", kept)
+    return kept.rstrip()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from server.completion.brackets import open_quote, outer_closers
 from server.completion.engine import TextDelta
 from server.completion.filters import UNFINISHED_SECRET, Draft, is_telling
-from server.completion.languages import first_line, last_line
+from server.completion.languages import first_line, last_line, without_half_word
 from server.completion.request import CompletionRequest
 from server.completion.stopping import StopRules, find_end
 
@@ -113,19 +113,6 @@ def confident_chars(
         mean = confidence
         start += len(delta.text)
     return n_chars, mean
-
-
-def without_half_word(text: str, n_chars: int) -> str:
-    """Return the first `n_chars` of a text, less a word that would be cut in two."""
-    kept = text[:n_chars]
-    if kept and is_word(text[n_chars : n_chars + 1]):
-        kept = _WORD_TAIL.sub("", kept)
-    return kept.rstrip()
-
-
-def is_word(char: str) -> bool:
-    """Whether a character, if there is one, belongs to a word."""
-    return char.isalnum() or char == "_"
 
 
 def without_pending(
