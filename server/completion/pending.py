@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
-from server.completion.engine import CancelToken, EngineRequest, EngineUsage
+from server.completion.engine import CancelToken, EngineRequest, EngineUsage, FinishReason
 from server.completion.generation import Generation, Offer
 from server.completion.languages import line_below
 from server.completion.request import Candidate, CompletionRequest
@@ -134,8 +134,14 @@ class Pending:
             for name in _COUNTED:
                 sum_ = getattr(total, name) + getattr(generation.usage, name)
                 setattr(total, name, sum_)
-        total.finish_reason = self.generations[0].usage.finish_reason
+        total.finish_reason = self._finish_reason()
         return total
+
+    def _finish_reason(self) -> FinishReason:
+        """Why the text ended: the engine's own reasons know nothing of stop rules and deadlines."""
+        if not self.is_complete:
+            return "deadline"
+        return "length" if self.generations[0].is_cut else "stop"
 
     def _tell(self, candidates: tuple[Candidate, ...]) -> None:
         if self.on_growth is None:

@@ -111,8 +111,13 @@ async def test_usage_is_that_of_all_candidates_together() -> None:
     first, second = offer("one", is_ended=True), offer("two", is_ended=True)
     first.generation.usage = EngineUsage(new_tokens=3, prefill_ms=2.0, finish_reason="stop")
     second.generation.usage = EngineUsage(new_tokens=4, prefill_ms=1.0, finish_reason="length")
-    usage = pending(first, second).usage()
+    waiting = pending(first, second)
+    assert waiting.usage().finish_reason == "deadline"
+    waiting.refresh()
+    usage = waiting.usage()
     assert (usage.new_tokens, usage.prefill_ms, usage.finish_reason) == (7, 3.0, "stop")
+    first.generation.is_cut = True
+    assert waiting.usage().finish_reason == "length"
 
 
 async def test_a_candidate_that_is_far_less_likely_than_the_best_is_left_out() -> None:
