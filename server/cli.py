@@ -17,7 +17,7 @@ from dataclasses import fields
 from typing import Any
 
 from server import __version__
-from server.errors import CompletionServerError, OptionsError
+from server.errors import CompletionServerError, OptionsError, nearest_name
 from server.logs import LEVELS, configure
 from server.options import Options, apply_settings
 
@@ -26,8 +26,13 @@ TOKEN_VARIABLE = "FORETYPE_TOKEN"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 1 ended or nothing found, 2 misused."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments, unknown = parser.parse_known_args(argv)
     try:
+        if unknown:
+            raise OptionsError(
+                f"unknown argument {unknown[0]!r}{_nearest_flag(parser, unknown[0])}"
+            )
         configure(arguments.log_file, arguments.log_level)
         settings = given_settings(arguments)
         options, warnings = apply_settings(Options(), settings)
@@ -62,6 +67,13 @@ def make_parser() -> argparse.ArgumentParser:
     complete.add_argument("place", metavar="FILE:LINE[:COLUMN]", help="where, counted from 1")
     commands.add_parser("doctor", help="what is installed, what runs, what is blocked and why")
     return parser
+
+
+def _nearest_flag(parser: argparse.ArgumentParser, flag: str) -> str:
+    """Return a hint at the flag that was meant, or at the help."""
+    known = [name for action in parser._actions for name in action.option_strings]
+    hint = nearest_name(flag.split("=", 1)[0], known).split("known:")[0].rstrip(" ;")
+    return f"{hint} (--help lists all)"
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -101,8 +113,8 @@ def _switches(kind: type) -> typing.Callable[[str], dict[str, Any]]:
 
     def switches(text: str) -> dict[str, Any]:
         """Read `markdown=false,python=true`."""
-        pairs = [pair.split("=", 1) for pair in _names(text)]
-        return {name: words[value] if kind is bool else value for name, value in pairs}
+        pairs = dict(pair.split("=", 1) for pair in _names(text))
+        return {name: words.get(v, v) if kind is bool else v for name, v in pairs.items()}
 
     return switches
 
