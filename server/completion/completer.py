@@ -63,8 +63,8 @@ class Completer:
         self._documents: dict[str, Document] = {}
         self._offers: WeakValueDictionary[str, Offer] = WeakValueDictionary()
         """What is remembered, by id, for what the editor tells of it."""
-        self._opened: CompletionRequest | None = None
-        """The last place to warm that was named before there was an engine."""
+        self._opened: dict[str, CompletionRequest] = {}
+        """Places to warm that were named before there was an engine, by document."""
         self._last_shown = ""
         """Id of the completion that the editor showed last."""
         self._rhythm = TypingRhythm()
@@ -115,9 +115,10 @@ class Completer:
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(error)
         self._board.loaded(info, error, is_enabled=self._options.enabled)
-        opened, self._opened = self._opened, None
-        if opened is not None and not error:
-            self.warm(opened)
+        opened, self._opened = self._opened, {}
+        if not error:
+            for request in opened.values():
+                self.warm(request)
 
     # Requests.
 
@@ -316,7 +317,7 @@ class Completer:
         if document_gate(request, self._options) is not None:
             return
         if self._room is None or self._engine_gate() is not None:
-            self._opened = request
+            self._opened[request.document] = request
             return
         document = self._documents.setdefault(request.document, Document())
         document.request = request
@@ -328,6 +329,7 @@ class Completer:
 
     def document_closed(self, document: str) -> None:
         """Forget a document."""
+        self._opened.pop(document, None)
         known = self._documents.pop(document, None)
         if known is not None:
             if known.pending is not None:

@@ -405,13 +405,15 @@ async def test_warming_prefills_and_asks_for_no_text() -> None:
         assert r.engine.streams == []
 
 
-async def test_a_document_that_was_opened_while_the_engine_was_loaded_is_warmed_then() -> None:
+async def test_documents_that_were_opened_while_the_engine_was_loaded_are_warmed_then() -> None:
     r = Room(FakeEngine(SCRIPT), NO_WAIT)
     r.completer.start()
-    r.completer.warm(request("def area$0"))
+    for name in "abc":
+        r.completer.warm(request(f"def {name}$0", document=f"file:///{name}"))
+    r.completer.document_closed("file:///b")
     await r.completer.wait_ready()
     await until(lambda: r.completer.is_idle)
-    assert [warmed.prefix for warmed in r.engine.warmed] == ["def area"]
+    assert [warmed.prefix for warmed in r.engine.warmed] == ["def a", "def c"]
     await r.completer.close()
 
 
