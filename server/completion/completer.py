@@ -12,7 +12,7 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from server.completion.document import Document
-from server.completion.engine import EngineInfo, EngineUsage
+from server.completion.engine import EngineInfo
 from server.completion.engine_room import EngineRoom
 from server.completion.gates import Closed, closed_gate, document_gate
 from server.completion.generation import Generation, Offer
@@ -251,7 +251,7 @@ class Completer:
             candidates=candidates,
             source=source if candidates else "none",
             reason="" if candidates else reason,
-            usage=EngineUsage() if source == "cache" else pending.usage(),
+            usage=pending.usage(),
         )
 
     async def _debounce(self, pending: Pending, service: ServiceTime) -> None:
@@ -316,8 +316,10 @@ class Completer:
         """Prefill in the background what a request at this place would need."""
         if document_gate(request, self._options) is not None:
             return
-        if self._room is None or self._engine_gate() is not None:
+        if self._loaded is None or not self._loaded.done():
             self._opened[request.document] = request
+            return
+        if self._room is None or self._engine_gate() is not None:
             return
         document = self._documents.setdefault(request.document, Document())
         document.request = request

@@ -38,6 +38,8 @@ class Pending:
     """One per candidate, with how much of it was typed already."""
     on_growth: OnGrowth | None
     settled: asyncio.Future[Settled]
+    ran: set[Generation] = field(default_factory=set)
+    """The generations on which the engine worked for this request."""
     preparing: CancelToken | None = None
     """Stops the warming before the candidates, or the rating after them."""
     _given: tuple[Candidate, ...] = field(default=())
@@ -128,9 +130,9 @@ class Pending:
         return "nothing was finished in time"
 
     def usage(self) -> EngineUsage:
-        """Return the counts and times of all candidates together."""
+        """Return the counts and times of all that ran, together."""
         total = EngineUsage()
-        for generation in dict.fromkeys(self.generations):
+        for generation in self.ran:
             for name in _COUNTED:
                 sum_ = getattr(total, name) + getattr(generation.usage, name)
                 setattr(total, name, sum_)

@@ -31,13 +31,14 @@ class Runs:
         for offer, _ in pending.offers:
             if offer.generation.run is not None:
                 offer.generation.run.is_enough = offer.is_enough
+                pending.ran.add(offer.generation)
 
     def go_on(self, pending: Pending) -> None:
         """Start the generations that stand still although the request needs more of them."""
         if not pending.settled.done():
             for offer, _ in pending.offers:
-                if offer.generation.run is None:
-                    self._start(offer, is_background=False)
+                if offer.generation.run is None and self._start(offer, is_background=False):
+                    pending.ran.add(offer.generation)
 
     def go_ahead(self, offer: Offer) -> bool:
         """Let the engine go on with an offer that nobody waits for; False: it has enough."""
@@ -79,11 +80,13 @@ class Runs:
         """Return the generations of a document that run."""
         return [one for one in self._running if one.request.document == document]
 
-    def _start(self, offer: Offer, *, is_background: bool) -> None:
+    def _start(self, offer: Offer, *, is_background: bool) -> bool:
+        """Start a generation, if the offer needs more of it; return whether it does."""
         generation = offer.generation
         if offer.is_complete or generation.error:
-            return
+            return False
         self._room.start(
             generation, offer.is_enough, self._clock.now(), is_background=is_background
         )
         self._running.add(generation)
+        return True

@@ -107,11 +107,14 @@ async def test_ratings_that_are_missing_leave_the_order() -> None:
     assert texts(waiting.candidates()) == ["two", "one"]
 
 
-async def test_usage_is_that_of_all_candidates_together() -> None:
+async def test_usage_is_that_of_all_candidates_that_ran_together() -> None:
     first, second = offer("one", is_ended=True), offer("two", is_ended=True)
     first.generation.usage = EngineUsage(new_tokens=3, prefill_ms=2.0, finish_reason="stop")
     second.generation.usage = EngineUsage(new_tokens=4, prefill_ms=1.0, finish_reason="length")
-    waiting = pending(first, second)
+    known = offer("three", is_ended=True)
+    known.generation.usage = EngineUsage(new_tokens=50)
+    waiting = pending(first, second, known)
+    waiting.ran = {first.generation, second.generation}
     assert waiting.usage().finish_reason == "deadline"
     waiting.refresh()
     usage = waiting.usage()
