@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import json
+import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsprotocol import types as lsp
-from pygls.exceptions import JsonRpcException
-from pygls.lsp.client import LanguageClient
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -38,7 +39,6 @@ class Screen:
 
     text: str
     ghost: str = ""
-    states: int = 0
     keys: int = 0
     accepted_chars: int = 0
     first_ghost_ms: list[float] = field(default_factory=list)
@@ -81,127 +81,180 @@ class Screen:
         return table
 
 
-class Editor:
-    """A small LSP client with one document, as an editor would be one."""
+class Connection:
+    """JSON-RPC with a server process of our own, over its stdin and stdout."""
 
-    def __init__(self, live: Live | None) -> None:
-        self.client = LanguageClient("foretype-demo", "1")
-        self.client.feature("$/progress")(self._on_progress)
-        self.client.feature("foretype/status")(self._on_status)
+    def __init__(self, on_notification: Callable[[str, Any], None]) -> None:
+        self._on_notification = on_notification
+        self._ids = itertools.count(1)
+        self._open: dict[int, asyncio.Future[Any]] = {}
+
+    async def start(self) -> None:
+        """Start the server."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "server"),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        self._reading = asyncio.create_task(self._read())
+
+    def notify(self, method: str, params: Any = None) -> None:
+        """Send a notification."""
+        self._send({"method": method, "params": params})
+
+    def request(self, method: str, params: Any = None) -> tuple[int, asyncio.Future[Any]]:
+        """Send a request; return its id and what will hold the result (None for an error)."""
+        number = next(self._ids)
+        self._open[number] = asyncio.get_running_loop().create_future()
+        self._send({"id": number, "method": method, "params": params})
+        return number, self._open[number]
+
+    async def ended(self) -> None:
+        """Wait until the server is gone."""
+        await self._reading
+        await self._process.wait()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        body = json.dumps({"jsonrpc": "2.0"} | message).encode()
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async def _read(self) -> None:
+        out = self._process.stdout
+        assert out is not None
+        while header := await out.readline():
+            if header.lower().startswith(b"content-length:"):
+                await out.readuntil(b"\r\n")  # no other header follows
+                self._receive(json.loads(await out.readexactly(int(header.split(b":")[1]))))
+        for future in self._open.values():
+            future.set_result(None)
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        if "method" not in message:
+            self._open.pop(message["id"]).set_result(message.get("result"))
+        elif "id" in message:
+            self._send({"id": message["id"], "result": None})
+        else:
+            self._on_notification(message["method"], message.get("params"))
+
+
+class Editor:
+    """A small editor with one document."""
+
+    def __init__(self, live: Live) -> None:
+        self.server = Connection(self._on_notification)
         self.live = live
         self.screen = Screen("")
         self.uri = SAMPLE.as_uri()
         self.version = 0
         self.token = ""
         self.asked_at = 0.0
-        self.request: asyncio.Task[Any] | None = None
+        self.request: tuple[int, asyncio.Future[Any]] | None = None
 
     async def start(self, text: str) -> None:
         """Start the server, wait until its model is loaded, and open the document."""
-        await self.client.start_io(sys.executable, "-m", "server")
-        await self.client.initialize_async(
-            lsp.InitializeParams(
-                capabilities=lsp.ClientCapabilities(),
-                initialization_options={"streaming": True, "status": True},
-            )
+        await self.server.start()
+        _, initialized = self.server.request(
+            "initialize",
+            {
+                "processId": os.getpid(),
+                "rootUri": ROOT.as_uri(),
+                "capabilities": {},
+                "initializationOptions": {"streaming": True, "status": True},
+            },
         )
-        self.client.initialized(lsp.InitializedParams())
+        await initialized
+        self.server.notify("initialized", {})
         self.screen.text = text
-        self.client.text_document_did_open(
-            lsp.DidOpenTextDocumentParams(lsp.TextDocumentItem(self.uri, "python", 0, text))
+        self.server.notify(
+            "textDocument/didOpen",
+            {
+                "textDocument": {
+                    "uri": self.uri,
+                    "languageId": "python",
+                    "version": 0,
+                    "text": text,
+                }
+            },
         )
-        while (await self._ask_status()).get("state") == "loading":
+        while (await self._status()).get("state") == "loading":
             await asyncio.sleep(0.05)
 
     async def insert(self, text: str) -> None:
         """Type or accept text at the end of the document, and ask for a completion."""
         screen = self.screen
-        position = self._end()
+        end = self._end()
         screen.text += text
-        typed_along = screen.ghost.startswith(text)
-        screen.ghost = screen.ghost[len(text) :] if typed_along else ""
+        screen.ghost = screen.ghost[len(text) :] if screen.ghost.startswith(text) else ""
         self.version += 1
-        self.client.text_document_did_change(
-            lsp.DidChangeTextDocumentParams(
-                lsp.VersionedTextDocumentIdentifier(self.version, self.uri),
-                [lsp.TextDocumentContentChangePartial(lsp.Range(position, position), text)],
-            )
+        self.server.notify(
+            "textDocument/didChange",
+            {
+                "textDocument": {"uri": self.uri, "version": self.version},
+                "contentChanges": [{"range": {"start": end, "end": end}, "text": text}],
+            },
         )
         if not screen.ghost:
-            await self._ask()
+            self._ask()
         self._paint()
 
     async def stop(self) -> None:
-        """Let the last status in, then shut the server down as the protocol wants it."""
-        await self._cancel()
-        self.screen.status |= await self._ask_status()
-        await self.client.shutdown_async(None)
-        self.client.exit(None)
-        await self.client.stop()
+        """Ask for the last figures, then shut the server down as the protocol wants it."""
+        self._cancel()
+        self.screen.status = await self._status()
+        await self.server.request("shutdown")[1]
+        self.server.notify("exit")
+        await self.server.ended()
 
-    def _end(self) -> lsp.Position:
+    def _end(self) -> dict[str, int]:
         lines = self.screen.text.split("\n")
-        return lsp.Position(len(lines) - 1, len(lines[-1]))
+        return {"line": len(lines) - 1, "character": len(lines[-1])}
 
-    async def _ask(self) -> None:
-        await self._cancel()
+    def _ask(self) -> None:
+        self._cancel()
         self.token = f"ghost-{self.version}"
         self.asked_at = time.perf_counter()
-        if self.screen.states:
-            self.screen.growths.append(self.screen.states)
-        self.screen.states = 0
-        end = self._end()
-        params = {
-            "textDocument": {"uri": self.uri},
-            "position": {"line": end.line, "character": end.character},
-            "context": {"triggerKind": 2},
-            "partialResultToken": self.token,
-        }
-        self.request = asyncio.create_task(
-            self.client.protocol.send_request_async("textDocument/inlineCompletion", params)
+        self.screen.growths.append(0)
+        token = self.token
+        self.request = self.server.request(
+            "textDocument/inlineCompletion",
+            {
+                "textDocument": {"uri": self.uri},
+                "position": self._end(),
+                "context": {"triggerKind": 2},
+                "partialResultToken": token,
+            },
         )
-        self.request.add_done_callback(self._on_answer)
+        self.request[1].add_done_callback(lambda answer: self._show(token, answer.result()))
 
-    async def _cancel(self) -> None:
-        if self.request is not None and not self.request.done():
-            self.request.cancel()
-            await asyncio.wait([self.request])
+    def _cancel(self) -> None:
+        if self.request is not None and not self.request[1].done():
+            self.server.notify("$/cancelRequest", {"id": self.request[0]})
 
-    def _on_answer(self, request: asyncio.Task[Any]) -> None:
-        if request.cancelled() or isinstance(request.exception(), JsonRpcException):
+    def _on_notification(self, method: str, params: Any) -> None:
+        if method == "$/progress" and isinstance(params["value"], list):
+            self._show(params["token"], params["value"])
+        elif method == "foretype/status":
+            self.screen.status = params
+
+    async def _status(self) -> dict[str, Any]:
+        return await self.server.request("foretype/status")[1] or {}
+
+    def _show(self, token: str, answer: Any) -> None:
+        items = answer.get("items", []) if isinstance(answer, dict) else answer
+        if token != self.token or not items:
             return
-        items = getattr(request.result(), "items", None) or []
-        if items:
-            self._show(items[0].insert_text)
-
-    def _on_progress(self, params: Any) -> None:
-        if params.token == self.token and isinstance(params.value, list | tuple) and params.value:
-            item = params.value[0]
-            self._show(item["insertText"] if isinstance(item, dict) else item.insertText)
-
-    def _on_status(self, params: Any) -> None:
-        self.screen.status |= _plain(params)
-
-    async def _ask_status(self) -> dict[str, Any]:
-        return _plain(await self.client.protocol.send_request_async("foretype/status", {}))
-
-    def _show(self, ghost: str) -> None:
-        if not self.screen.states:
+        if not self.screen.growths[-1]:
             self.screen.first_ghost_ms.append((time.perf_counter() - self.asked_at) * 1e3)
-        self.screen.states += 1
-        self.screen.ghost = ghost
+        self.screen.growths[-1] += 1
+        self.screen.ghost = items[0]["insertText"]
         self._paint()
 
     def _paint(self) -> None:
-        if self.live is not None:
-            self.live.update(self.screen.render(), refresh=True)
-
-
-def _plain(value: Any) -> Any:
-    """Return what pygls made of untyped JSON as plain dictionaries."""
-    if hasattr(value, "_asdict"):
-        return {k: _plain(v) for k, v in value._asdict().items()}
-    return value
+        self.live.update(self.screen.render(), refresh=True)
 
 
 def _median(values: list[float]) -> float:
