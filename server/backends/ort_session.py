@@ -91,7 +91,7 @@ def open_session(bundle: Bundle, options: BackendOptions, device: str) -> OpenSe
         _check_cuda(ort, manifest)
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
     n_threads = options.n_threads or default_n_threads()
-    errors = _errors()
+    errors = ort_errors()
     try:
         session = ort.InferenceSession(
             str(path),
@@ -155,7 +155,7 @@ def _import_onnxruntime() -> Any:
     return ort
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def ort_errors() -> tuple[type[Exception], ...]:
     """Return every class of exception that onnxruntime raises: its own have no common root."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

@@ -35,9 +35,10 @@ class PyTorchCache:
 
     @property
     def n_bytes(self) -> int:
-        """Memory of all keys and values."""
+        """Memory of all keys and values; after a prefill they may be views of one larger tensor."""
         tensors = [t for layer in self.past.layers for t in (layer.keys, layer.values)]
-        return sum(int(t.untyped_storage().nbytes()) for t in tensors if t is not None)
+        storages = [t.untyped_storage() for t in tensors if t is not None]
+        return sum({s.data_ptr(): int(s.nbytes()) for s in storages}.values())
 
     def truncate(self, n_tokens: int) -> None:
         """Forget everything after the first `n_tokens`; the memory goes with the next pass."""
