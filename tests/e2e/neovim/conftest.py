@@ -6,15 +6,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.neovim.editor import Editor, StartEditor
-from tests.e2e.neovim.screen import GHOST_COLOR
+from tests.e2e.neovim.editor import Editor, StartEditor, start_neovim
 from tests.e2e.neovim.scripted_server import ScriptedServer
 
 REPOSITORY = Path(__file__).parents[3]
-CLIENT = REPOSITORY / "editor-clients" / "neovim"
 
 
 @pytest.fixture(scope="session")
@@ -34,28 +33,12 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def start_editor(
-    nvim_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[StartEditor]:
-    """Start Neovim with the plugin and a line of Lua that runs before it; ended after the test."""
-    for name in ("CONFIG", "DATA", "STATE", "CACHE"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setenv("NVIM_LOG_FILE", str(tmp_path / "nvim.log"))
+def start_editor(nvim_program: str, tmp_path: Path) -> Iterator[StartEditor]:
     editors: list[Editor] = []
 
-    def start(
-        path: str = "", *, before: str = "", plugin: bool = True, columns: int = 80, rows: int = 16
-    ) -> Editor:
-        # Looking for a Python with pynvim would take seconds at the first Python file.
-        (tmp_path / "init.lua").write_text(f"vim.g.loaded_python3_provider = 0\n{before}")
-        arguments = ["--cmd", f"luafile {tmp_path / 'init.lua'}"]
-        if plugin:
-            arguments += ["--cmd", f"set runtimepath^={CLIENT}"]
-        arguments += [path] if path else []
-        editor = Editor(nvim_program, *arguments, columns=columns, rows=rows)
-        editors.append(editor)
-        editor.command(f"highlight ForetypeGhost guifg=#{GHOST_COLOR:06x}")
-        return editor
+    def start(path: str = "", **options: Any) -> Editor:
+        editors.append(start_neovim(nvim_program, tmp_path, path, **options))
+        return editors[-1]
 
     yield start
     for editor in editors:

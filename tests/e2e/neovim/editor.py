@@ -1,23 +1,26 @@
 """A real Neovim with a user interface attached, driven by keys.
 
-Does not know the plugin nor the server. It speaks Neovim's own protocol (`:h msgpack-rpc`), since
+Does not know any server. It speaks Neovim's own protocol (`:h msgpack-rpc`), since
 pynvim leaves pipes open at the end, which is an error where warnings are.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgpack
 
-from tests.e2e.neovim.screen import Frame, Screen
+from tests.e2e.neovim.screen import GHOST_COLOR, Frame, Screen
 
+CLIENT = Path(__file__).parents[3] / "editor-clients" / "neovim"
 TIMEOUT_S = 20.0
 
 T = TypeVar("T")
@@ -26,9 +29,14 @@ T = TypeVar("T")
 class Editor:
     """Neovim, driven by keys over its own protocol (`:h msgpack-rpc`); all it draws is taken in."""
 
-    def __init__(self, program: str, *arguments: str, columns: int, rows: int) -> None:
+    def __init__(
+        self, program: str, folder: Path, *arguments: str, columns: int, rows: int
+    ) -> None:
+        """Start Neovim; all that it writes of itself goes into `folder`."""
+        own = {f"XDG_{name}_HOME": str(folder) for name in ("CONFIG", "DATA", "STATE", "CACHE")}
         self._process = subprocess.Popen(
             [program, "--embed", "--clean", "-n", "-i", "NONE", *arguments],
+            env={**os.environ, **own, "NVIM_LOG_FILE": str(folder / "nvim.log")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -153,5 +161,26 @@ class Editor:
         self._process.stdout.close()
 
 
+def start_neovim(
+    program: str,
+    folder: Path,
+    path: str = "",
+    *,
+    before: str = "",
+    plugin: bool = True,
+    columns: int = 80,
+    rows: int = 16,
+) -> Editor:
+    """Start Neovim on a file; `before` is Lua that runs first, `plugin`: whether ours is there."""
+    # Looking for a Python with pynvim would take seconds at the first Python file.
+    (folder / "init.lua").write_text(f"vim.g.loaded_python3_provider = 0\n{before}")
+    arguments = ["--cmd", f"luafile {folder / 'init.lua'}"]
+    arguments += ["--cmd", f"set runtimepath^={CLIENT}"] if plugin else []
+    arguments += [path] if path else []
+    editor = Editor(program, folder, *arguments, columns=columns, rows=rows)
+    editor.command(f"highlight ForetypeGhost guifg=#{GHOST_COLOR:06x}")
+    return editor
+
+
 StartEditor = Callable[..., Editor]
-"""Starts Neovim on a path; `before` is Lua that runs first, `plugin` whether ours is there."""
+"""`start_neovim` in a folder of its own, ended after the test."""

@@ -114,7 +114,6 @@ local function paint(ghost, text)
     virt_text = lines[1],
     virt_text_pos = is_over and 'overlay' or 'inline',
     virt_lines = { unpack(lines, 2) },
-    hl_mode = 'combine',
   })
   M.on_visible(ghost.buf, true)
 end

@@ -121,6 +121,7 @@ function M.commands.restart()
     client:stop(true)
   end
   vim.wait(2000, function() return #vim.lsp.get_clients({ name = 'foretype' }) == 0 end, 10)
+  server_status = { state = 'starting' }
   vim.lsp.enable('foretype')
 end
 
