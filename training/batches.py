@@ -1,12 +1,13 @@
 """Which tokens a step sees: windows of the packed training tokens, half of them cut for filling in.
 
 Everything follows from one number, the cursor (tokens consumed so far), and the seed: the order of
-the blocks is a permutation per epoch, and each window has its own random generator. So a resumed run
-sees exactly what it would have seen. Knows nothing of the network.
+the blocks is a permutation per epoch, and each window has its own random generator. So a resumed
+run sees exactly what it would have seen. Knows nothing of the network.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -93,7 +94,8 @@ class Batches:
         if surplus <= 0:
             return np.array(out + [-1] * -surplus, dtype=np.int64)
         start = self._start_of_text(out)
-        n_droppable = (out + [self._special.end]).index(self._special.end, start) - start
+        special = dataclasses.astuple(self._special)
+        n_droppable = next((i for i, t in enumerate(out[start:]) if t in special), n_total)
         if n_droppable <= surplus:
             return window
         return np.array(out[:start] + out[start + surplus :], dtype=np.int64)

@@ -1,7 +1,7 @@
 """Checkpoints on disk: whole or not at all, without pickles, and readable by anybody.
 
     RUN/step-00001234/   config.json model.safetensors tokenizer.json generation_config.json
-                         foretype.json         (a Hugging Face folder; what `python -m export` reads)
+                         foretype.json         (a Hugging Face folder, for `python -m export`)
                          optimizer.safetensors state.json   (what resuming needs besides)
     RUN/latest           the name of the newest whole step
 
@@ -114,9 +114,7 @@ def save_model(
         config |= {"architectures": ["GPT2LMHeadModel"], "n_ctx": network.config.n_positions}
         _write_json(folder / "config.json", config)
         end = special_ids(tokenizer).end
-        _write_json(
-            folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": end}
-        )
+        _write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
         _write_json(
             folder / "tokenizer_config.json",
             {

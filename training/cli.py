@@ -1,7 +1,7 @@
 """The command line: `python -m training corpus | tokenizer | train | ...`.
 
-Parses arguments, configures logging and prints results; each command's work stands in its own module,
-imported when the command runs.
+Parses arguments, configures logging and prints results; each command's work stands in its own
+module, imported when the command runs.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from server.errors import CompletionServerError
-
 from training.config import load_config
 from training.errors import ConfigError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,10 +67,62 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="branch off another run: from its last step, learning rate linearly to zero",
     )
+    _add_results_commands(commands)
     return parser
 
 
-def _command(commands, name, function, text):  # type: ignore[no-untyped-def]
+def _add_results_commands(commands: Commands) -> None:
+    generate = _command(commands, "generate", _generate, "write text with a checkpoint")
+    generate.add_argument("checkpoint", type=Path, help="checkpoint folder, or a run")
+    generate.add_argument("--prompt", default="", help="text to go on from")
+    generate.add_argument("--suffix", help="text behind the cursor: fill in the middle")
+    generate.add_argument("--length", type=int, default=64, help="most new tokens")
+    generate.add_argument("--sequences", type=int, default=1)
+    generate.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
+    generate.add_argument("--top-k", type=int, default=0)
+    generate.add_argument("--top-p", type=float, default=1.0)
+    generate.add_argument("--seed", type=int, default=0)
+
+    evaluate = _command(commands, "evaluate", _evaluate, "measure on held-out packages")
+    evaluate.add_argument(
+        "checkpoints", nargs="+", metavar="NAME=FOLDER", help="checkpoint folders, or runs"
+    )
+    evaluate.add_argument("--work", type=Path, required=True, help="folder with corpus and tokens")
+    evaluate.add_argument("--split", default="dev", choices=("dev", "test"))
+    evaluate.add_argument("--files", type=int, default=12, help="files per package")
+    evaluate.add_argument("--points", type=int, default=400, help="cursors in all")
+    evaluate.add_argument("--ngram-tokens", type=int, default=0, help="train a 5-gram on so many")
+    evaluate.add_argument("--output", type=Path, help="also write the results as JSON")
+
+    perplexity = _command(commands, "perplexity", _perplexity, "score text files")
+    perplexity.add_argument("checkpoint", type=Path)
+    perplexity.add_argument("files", nargs="+", type=Path)
+
+    lr_range = _command(commands, "lr-range", _lr_range, "learning-rate range test, with a plot")
+    _config_and_work(lr_range)
+    lr_range.add_argument("--steps", type=int, default=120)
+    lr_range.add_argument("--output", type=Path, required=True, help="PNG")
+
+    plot = _command(commands, "plot", _plot, "draw a run's curves")
+    plot.add_argument("run", type=Path)
+    plot.add_argument("--output", type=Path, required=True, help="PNG")
+
+    release = _command(commands, "release", _release, "fp16 checkpoint folder with its card")
+    release.add_argument("run", type=Path)
+    release.add_argument("--output", type=Path, required=True)
+    release.add_argument("--work", type=Path, required=True, help="folder with the corpus")
+    release.add_argument("--results", type=Path, nargs="*", default=[], help="from evaluate")
+    release.add_argument("--commands", type=Path, help="text file: how the model was made")
+    release.add_argument("--remark", action="append", default=[], help="a sentence for the card")
+
+    archive = _command(commands, "archive", _archive, "half-size copy of a run, to resume from")
+    archive.add_argument("run", type=Path)
+    archive.add_argument("--output", type=Path, required=True)
+
+
+def _command(
+    commands: Commands, name: str, function: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=function)
     return parser
@@ -128,3 +183,133 @@ def _train(args: argparse.Namespace) -> None:
     data = Data(train=open_tokens(tokens, "train"), dev=open_tokens(tokens, "dev"))
     trainer = train(config, load_tokenizer(tokens / "tokenizer.json"), data, plan)
     print(json.dumps({"run": str(plan.run), "step": trainer.state.step}))
+
+
+def _step_or_folder(path: Path) -> Path:
+    from training.checkpoint import latest_step
+
+    return latest_step(path) or path
+
+
+def _generate(args: argparse.Namespace) -> None:
+    import functools
+
+    from training.checkpoint import load_model
+    from training.fim import prompt
+    from training.generate import Sampling, generate_ids
+    from training.tokenizer import encode, special_ids
+
+    sampling = Sampling(
+        temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed
+    )
+    model, tokenizer = load_model(_step_or_folder(args.checkpoint))
+    special = special_ids(tokenizer)
+    to_ids = functools.partial(encode, tokenizer)
+    if args.suffix is None:
+        ids = [special.end, *to_ids(args.prompt)]
+    else:
+        ids = prompt(args.prompt, args.suffix, "spm", to_ids, special)
+    outputs = generate_ids(
+        model,
+        ids,
+        max_new_tokens=args.length,
+        n_sequences=args.sequences,
+        sampling=sampling,
+        end_id=special.end,
+    )
+    for number, output in enumerate(outputs, start=1):
+        if args.sequences > 1:
+            print(f"--- {number}")
+        print(args.prompt + tokenizer.decode(output) + (args.suffix or ""))
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from training.card import likelihood_table, lines_table
+    from training.evaluate import Protocol, evaluate, load_named
+    from training.packing import open_tokens
+    from training.tokenizer import load_tokenizer
+
+    models = []
+    for item in args.checkpoints:
+        name, equals, folder = item.rpartition("=")
+        path = _step_or_folder(Path(folder))
+        models.append(load_named(name if equals else path.name, path))
+    ngram = None
+    if args.ngram_tokens:
+        tokens = args.work / "tokens"
+        ids = open_tokens(tokens, "train")[: args.ngram_tokens]
+        ngram = (ids, load_tokenizer(tokens / "tokenizer.json"))
+    protocol = Protocol(split=args.split, files_per_package=args.files, n_points=args.points)
+    results = evaluate(models, args.work / "corpus", protocol, ngram)
+    if args.output:
+        args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(likelihood_table(results))
+    print()
+    print(lines_table(results))
+
+
+def _perplexity(args: argparse.Namespace) -> None:
+    from training.card import table
+    from training.checkpoint import load_model
+    from training.likelihood import score_text
+
+    model, tokenizer = load_model(_step_or_folder(args.checkpoint))
+    rows = []
+    for path in args.files:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"{path}: {exc}") from exc
+        if not text:
+            raise ConfigError(f"{path} is empty")
+        score = score_text(model, tokenizer, text)
+        accuracy = score.n_right / score.n_tokens
+        figures = (score.perplexity, score.bits_per_byte, accuracy)
+        rows.append([str(path), *(f"{f:.3f}" for f in figures), str(score.n_tokens)])
+    print(table(["file", "perplexity", "bits per byte", "token accuracy", "tokens"], rows))
+
+
+def _lr_range(args: argparse.Namespace) -> None:
+    from training.loop import Data, Trainer
+    from training.lr_range import lr_range_test, steepest_factor
+    from training.packing import open_tokens
+    from training.plots import plot_range
+    from training.tokenizer import load_tokenizer
+
+    config = load_config(args.config)
+    tokens = args.work / "tokens"
+    data = Data(train=open_tokens(tokens, "train"), dev=open_tokens(tokens, "dev"))
+    trainer = Trainer(config, load_tokenizer(tokens / "tokenizer.json"), data)
+    points = lr_range_test(trainer, n_steps=args.steps)
+    plot_range(points, args.output, f"{config.name}: learning-rate range test")
+    print(f"steepest at {steepest_factor(points):.3g} of the config's rates; see {args.output}")
+
+
+def _plot(args: argparse.Namespace) -> None:
+    from training.loop import LOG
+    from training.plots import plot_run, read_log
+
+    plot_run(read_log(args.run / LOG), args.output, args.run.name)
+    print(args.output)
+
+
+def _release(args: argparse.Namespace) -> None:
+    from training.release import release
+
+    commands = args.commands.read_text(encoding="utf-8").splitlines() if args.commands else []
+    print(
+        release(
+            args.run,
+            args.output,
+            corpus=args.work / "corpus",
+            results=args.results,
+            commands=commands,
+            remarks=args.remark,
+        )
+    )
+
+
+def _archive(args: argparse.Namespace) -> None:
+    from training.release import archive
+
+    print(archive(args.run, args.output))

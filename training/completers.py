@@ -75,7 +75,7 @@ def model_completer(
 
 
 def _healing_ids(table: list[bytes], backed: bytes, new: list[int]) -> list[int] | None:
-    """Return the tokens that agree with the bytes that were backed over, or None once they are out."""
+    """Return the tokens that agree with the bytes backed over; None once those are written."""
     rest = backed[sum(len(table[i]) for i in new) :]
     if not rest:
         return None

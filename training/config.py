@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from server.errors import nearest_name
-
 from training.errors import ConfigError
 
 ModelKind = Literal["gpt2", "lstm", "rnn"]
@@ -228,9 +227,7 @@ def _check(config: Config, path: Path) -> None:
     if min(positive) < 1:
         raise ConfigError(f"{path}: sizes and steps must be at least 1")
     if model.n_embd % model.n_head:
-        raise ConfigError(
-            f"{path}: n_embd {model.n_embd} is no multiple of n_head {model.n_head}"
-        )
+        raise ConfigError(f"{path}: n_embd {model.n_embd} is no multiple of n_head {model.n_head}")
     if not stages or stages[0].from_step != 0:
         raise ConfigError(f"{path}: the first of [[stages]] must have from_step = 0")
     for stage in stages:

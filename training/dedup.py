@@ -30,9 +30,7 @@ def shingle_hashes(text: str) -> np.ndarray:
     """Return the sorted 32-bit hashes of the token shingles of `text`, thinned by `KEEP_ONE_IN`."""
     tokens = _TOKEN.findall(text)
     last = max(1, len(tokens) - SHINGLE_TOKENS + 1)
-    hashes = {
-        zlib.crc32(" ".join(tokens[i : i + SHINGLE_TOKENS]).encode()) for i in range(last)
-    }
+    hashes = {zlib.crc32(" ".join(tokens[i : i + SHINGLE_TOKENS]).encode()) for i in range(last)}
     kept = [h for h in hashes if h % KEEP_ONE_IN == 0] or [min(hashes)]
     return np.array(sorted(kept), dtype=np.uint64)
 

@@ -1,12 +1,12 @@
 """What can go wrong in the making of a model, under the root that the whole project shares.
 
-    CompletionServerError
-    └── TrainingError
-        ├── ConfigError         a config or manifest has no meaning; the message names the key
-        ├── CorpusError         a source is missing, of another version, or nothing is left of it
-        ├── CheckpointError     a checkpoint is missing, damaged, of other sizes, or cannot be written
-        ├── DivergedError       the loss is no number any more; the last good checkpoint stays
-        └── FinetuneError       too little to learn from, or the result is no better than the base
+CompletionServerError
+└── TrainingError
+    ├── ConfigError         a config or manifest has no meaning; the message names the key
+    ├── CorpusError         a source is missing, of another version, or nothing is left of it
+    ├── CheckpointError     a checkpoint is missing, damaged, of other sizes, or cannot be written
+    ├── DivergedError       the loss is no number any more; the last good checkpoint stays
+    └── FinetuneError       too little to learn from, or the result is no better than the base
 """
 
 from __future__ import annotations

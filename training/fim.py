@@ -41,9 +41,7 @@ class Cut:
     rest: str
 
 
-def cut_for_fill(
-    text: str, rng: np.random.Generator, config: FimConfig, suffix_chars: int
-) -> Cut:
+def cut_for_fill(text: str, rng: np.random.Generator, config: FimConfig, suffix_chars: int) -> Cut:
     """Put a cursor at a random character and take out what follows it.
 
     Args:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 from transformers.generation import (
     LogitsProcessorList,
     TemperatureLogitsWarper,
@@ -45,7 +46,7 @@ class Sampling:
 
 
 class Reader:
-    """A network that reads ids and remembers them: `read` returns the next token's logits [B, V]."""
+    """A network that remembers what it read; `read` returns the next token's logits [B, V]."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -56,17 +57,21 @@ class Reader:
 
     @torch.inference_mode()
     def read(self, ids: Tensor) -> Tensor:
-        """Read [B, T] more ids; past the window, the older half is forgotten and the rest reread."""
+        """Read [B, T] more ids; past the window, the older half is forgotten."""
         seen = ids if self._seen is None else torch.cat((self._seen, ids), dim=1)
         if seen.shape[1] > self.n_ctx:
             seen = seen[:, -self.n_ctx // 2 :]
             ids, self._memory = seen, None
         self._seen = seen
         if isinstance(self._model, Gpt2):
+            self._memory = self._memory or DynamicCache()
             out = self._model.network(
-                ids, past_key_values=self._memory, use_cache=True, logits_to_keep=1
+                ids,
+                attention_mask=torch.ones_like(seen),
+                past_key_values=self._memory,
+                use_cache=True,
+                logits_to_keep=1,
             )
-            self._memory = out.past_key_values
             return out.logits[:, -1]
         assert isinstance(self._model, Recurrent)
         hidden, self._memory = self._model.cells(self._model.embedding(ids), self._memory)

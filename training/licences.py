@@ -54,7 +54,8 @@ class Licence:
 def judge(name: str) -> Verdict:
     """Tell whether a licence name, SPDX expression or classifier is permissive.
 
-    An alternative counts as permissive if one side of its OR is; a conjunction only if all of it is.
+    An alternative counts as permissive if one side of its OR is; a conjunction only if all of it
+    is.
     """
     alternatives = re.split(r"\s+OR\s+", name)
     verdicts = [_judge_one(alternative) for alternative in alternatives]
@@ -80,8 +81,11 @@ def licence_of_metadata(
         classifiers: all trove classifiers.
         licence_text: the licence file, "" if there is none; asked last.
     """
-    names = [c.rsplit(" :: ", 1)[1] for c in classifiers if c.startswith("License :: ") and
-             not c.endswith("OSI Approved")]
+    names = [
+        c.rsplit(" :: ", 1)[1]
+        for c in classifiers
+        if c.startswith("License :: ") and not c.endswith("OSI Approved")
+    ]
     if expression:
         names = [expression]
     elif field and len(field) <= LONGEST_LICENCE_NAME and field.strip().upper() != "UNKNOWN":
@@ -110,7 +114,9 @@ def licence_of_distribution(distribution: Distribution) -> Licence:
 
 def _licence_text(distribution: Distribution) -> str:
     for path in distribution.files or []:
-        if ".dist-info" in str(path) and re.match(r"(LICEN[CS]E|COPYING)", path.name, re.IGNORECASE):
+        if ".dist-info" in str(path) and re.match(
+            r"(LICEN[CS]E|COPYING)", path.name, re.IGNORECASE
+        ):
             located = distribution.locate_file(path)
             with open(str(located), encoding="utf-8", errors="replace") as file:
                 return file.read()

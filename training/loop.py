@@ -1,8 +1,8 @@
 """The training loop: batches in, steps of the optimizer, checkpoints and a log out.
 
-One loop for every network and for fine-tuning. A run is a folder; it can be stopped at any moment and
-goes on from its last whole checkpoint as if nothing had happened. Knows nothing of how text became
-tokens.
+One loop for every network and for fine-tuning. A run is a folder; it can be stopped at any moment
+and goes on from its last whole checkpoint as if nothing had happened. Knows nothing of how text
+became tokens.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from server.errors import nearest_name
-
 from training.config import build, read_toml
 from training.errors import ConfigError
 
@@ -37,7 +36,7 @@ class Source:
     """Packages at one place, all in one split.
 
     `packages` are distribution names, `name==version` where the version matters; empty means all.
-    `subfolder` restricts a package to a part of it.
+    `name`, `version` and `licence` are for folders, which have no metadata to tell them.
     """
 
     kind: SourceKind

@@ -73,8 +73,8 @@ def gpt2_config(config: ModelConfig, n_vocab: int, end_id: int) -> GPT2Config:
 def build_model(config: ModelConfig, n_vocab: int, end_id: int, seed: int) -> nn.Module:
     """Return a network with random weights that depend on the seed alone.
 
-    What GPT-2's blocks add to the residual stream begins at zero, so that the untrained network is an
-    embedding and a head, and each block earns its place.
+    What GPT-2's blocks add to the residual stream begins at zero, so that the untrained network is
+    an embedding and a head, and each block earns its place.
     """
     torch.manual_seed(seed)
     if config.kind != "gpt2":

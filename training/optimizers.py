@@ -66,9 +66,7 @@ def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
             group["lr"] = group["peak_lr"] * factor
 
 
-def state_tensors(
-    model: nn.Module, optimizers: list[torch.optim.Optimizer]
-) -> dict[str, Tensor]:
+def state_tensors(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """Return the optimizers' states as tensors named `<parameter>/<what>`."""
     names = {id(param): name for name, param in model.named_parameters()}
     tensors = {}

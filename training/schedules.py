@@ -73,7 +73,7 @@ def lr_factor(config: ScheduleConfig, n_done: int, progress: float) -> float:
 def advanced(progress: float, remaining_steps: float) -> float:
     """Return the progress after one more step, if `remaining_steps` are left including it.
 
-    With an exact count this is `step / n_steps`; with an estimate from the clock it bends so that the
-    schedule ends when the time does.
+    With an exact count this is `step / n_steps`; with an estimate from the clock it bends so that
+    the schedule ends when the time does.
     """
     return progress + (1.0 - progress) / max(1.0, remaining_steps)

@@ -68,7 +68,7 @@ def find_packages(manifest: Manifest) -> Iterator[tuple[Package, list[SourceFile
         canonical(package.split("==")[0])
         for source in manifest.sources
         if source.split != "train"
-        for package in source.packages
+        for package in source.packages or (source.name,)
     }
     seen: set[str] = set()
     for source in manifest.sources:
@@ -85,9 +85,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _packages_of(
-    manifest: Manifest, source: Source
-) -> Iterator[tuple[Package, list[SourceFile]]]:
+def _packages_of(manifest: Manifest, source: Source) -> Iterator[tuple[Package, list[SourceFile]]]:
     root = manifest.locate(source)
     if not root.is_dir():
         raise CorpusError(f"manifest {manifest.name}: {source.path} is {root}, which is no folder")

@@ -1,7 +1,7 @@
 """How many threads to compute with on a machine that has other work to do.
 
-A parallel step waits for its slowest thread, so one busy core makes two threads slower than one. Knows
-the load average only; a fixed number is for runs that must be bit-equal.
+A parallel step waits for its slowest thread, so one busy core makes two threads slower than one.
+Knows the load average only; a fixed number is for runs that must be bit-equal.
 """
 
 from __future__ import annotations
