@@ -113,6 +113,7 @@ def wait_for_some_ghost(editor: Editor) -> str:
         ),
         "the whole answer",
     )
+    server_status(editor)  # Neovim knows of an answer before it has handled what came earlier.
     editor.command("redraw")
     return editor.look().ghost
 
