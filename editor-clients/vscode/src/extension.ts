@@ -5,6 +5,7 @@ import { Server, serverSettings } from "./server";
 import { StatusBar } from "./statusBar";
 import { requestTable } from "./statusText";
 
+const REQUESTS = vscode.Uri.parse("foretype:Last Requests.txt");
 const SCHEMES = ["file", "untitled", "vscode-notebook-cell"];
 
 type IsMuted = (document: vscode.TextDocument) => boolean;
@@ -18,7 +19,7 @@ export function activate(context: vscode.ExtensionContext): void {
   const running = (server = new Server(context.globalStorageUri.fsPath, documents));
   const ghostText = new GhostText(context.extension.id, documents, () => running.client, isMuted);
   const statusBar = new StatusBar(running, isMuted);
-  const requests = vscode.window.createOutputChannel("Foretype Requests");
+  const asked = new vscode.EventEmitter<vscode.Uri>();
 
   const commands: Record<string, () => unknown> = {
     menu: () => showMenu(isMuted),
@@ -44,9 +45,9 @@ export function activate(context: vscode.ExtensionContext): void {
         "foretype.client.interpreter",
       ),
     showLog: () => running.log.show(),
-    showRequests: async () => {
-      requests.replace(requestTable(await running.lastRequests()));
-      requests.show();
+    showRequests: () => {
+      asked.fire(REQUESTS);
+      return vscode.window.showTextDocument(REQUESTS);
     },
     dismiss: () => ghostText.dismiss(),
   };
@@ -54,14 +55,17 @@ export function activate(context: vscode.ExtensionContext): void {
   context.subscriptions.push(
     ghostText,
     statusBar,
-    requests,
+    vscode.workspace.registerTextDocumentContentProvider(REQUESTS.scheme, {
+      onDidChange: asked.event,
+      provideTextDocumentContent: async () => requestTable(await running.lastRequests()),
+    }),
     ...Object.entries(commands).map(([name, run]) =>
       vscode.commands.registerCommand(`foretype.${name}`, run),
     ),
     vscode.workspace.onDidChangeConfiguration((event) =>
       running.settingsChanged(event, context.extension.packageJSON.contributes.configuration),
     ),
-    vscode.workspace.onDidGrantWorkspaceTrust(() => running.client ?? running.restart()),
+    vscode.workspace.onDidGrantWorkspaceTrust(() => running.restart()),
     vscode.workspace.onDidCloseTextDocument(({ uri }) => muted.delete(uri.toString())),
   );
   void running.restart();

@@ -73,7 +73,8 @@ export class Server implements vscode.Disposable {
   }
 
   async lastRequests(): Promise<LastRequest[]> {
-    return (await this.client?.sendRequest<LastRequest[]>("foretype/requests")) ?? [];
+    const answer = await this.client?.sendRequest<{ requests: LastRequest[] }>("foretype/requests");
+    return answer?.requests ?? [];
   }
 
   async dispose(): Promise<void> {

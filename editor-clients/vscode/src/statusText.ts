@@ -62,7 +62,7 @@ export function statusDetails(status: Status): string {
     ...(status.skipped ?? []).map((reason) => `Skipped: ${reason}`),
     last && `Last request: ${last.totalMs ?? 0} ms, ${outcome(last)}`,
     Object.entries(counters)
-      .map(([name, n]) => `${n} ${name}`)
+      .map(([name, n]) => `${n} ${name.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`)}`)
       .join(", "),
   ]
     .filter(Boolean)

@@ -11,7 +11,7 @@ const READY: Status = {
   device: "cpu",
   dtype: "int8",
   skipped: ["ort on cuda: no CUDA provider"],
-  counters: { requests: 12, accepted: 4 },
+  counters: { requests: 12, partiallyAccepted: 4 },
   lastRequest: { source: "model", reason: "", totalMs: 14.2, shownChars: 31 },
 };
 
@@ -41,7 +41,7 @@ test("the details say what runs, what was skipped and what the last request did"
     "Model: foretype-v0 (ort, CPUExecutionProvider, int8)",
     "Skipped: ort on cuda: no CUDA provider",
     "Last request: 14.2 ms, 31 characters from model",
-    "12 requests, 4 accepted",
+    "12 requests, 4 partially accepted",
   ]));
 
 test("a request that offered nothing is told by its reason", () =>

@@ -1,0 +1,181 @@
+"""Ghost text in a real VS Code: it appears, grows, follows the typing and goes into the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise, zip_longest
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+
+FUNCTION = "def add(a, b):\n    total = a + b\n    return total"
+FILES = {
+    "grows.py": "", "along.py": "", "while_growing.py": "", "diverges.py": "", "brackets.py": "",
+    "crlf.py": "# one\r\n", "emoji.py": "# 🎉🎈\n", "cycles.py": "", "midway.py": "",
+    "word.py": "", "escape.py": "",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def record(recording: Any) -> Any:
+    return recording[1]
+
+
+@pytest.fixture(scope="module")
+def window(
+    recording: Any,
+    scripted: Any,
+    start_code_server: Callable[..., Any],
+    open_window: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
+    workspace = tmp_path_factory.mktemp("workspace")
+    for name, text in FILES.items():
+        (workspace / name).write_bytes(text.encode())
+    interpreter, _, environment = recording
+    server = start_code_server(
+        machine_settings=scripted.settings | {"foretype.client.interpreter": str(interpreter)},
+        environment=scripted.environment | environment,
+    )
+    window = open_window(server, workspace)
+    window.wait_for_status("script", 60)
+    return window
+
+
+def grown(states: list[str]) -> list[str]:
+    """Return the states from the first text on."""
+    return states[next(i for i, state in enumerate(states) if state) :]
+
+
+def extends(before: str, after: str) -> bool:
+    """Tell whether a text only grew. VS Code may paint the lines below a frame before the first."""
+    lines = zip_longest(before.split("\n"), after.split("\n"), fillvalue="")
+    return all(new.startswith(old) for old, new in lines)
+
+
+def test_it_grows_without_a_blank_frame_and_tab_accepts_it(window: Any, record: Any) -> None:
+    window.open("grows.py")
+    window.watch()
+    window.type("def a")
+    window.wait_for_ghost("total =")
+    window.screenshot("growing")
+    window.wait_for_ghost("return total")
+    states = grown(window.states)
+    assert len(states) >= 3
+    assert "" not in states
+    for before, after in pairwise(states):
+        assert extends(before, after)
+    n_accepted = record.count("workspace/executeCommand")
+    window.press("Tab")
+    window.wait_for_saved("grows.py", FUNCTION)
+    assert record.count("workspace/executeCommand") == n_accepted + 1
+    window.screenshot("accepted")
+
+
+def test_typing_along_keeps_it_without_a_new_request(window: Any, record: Any) -> None:
+    window.open("along.py")
+    window.type("def")
+    window.wait_for_ghost("return total")
+    n_requests = record.n_requests
+    window.watch()
+    window.type(" add")
+    window.wait_for_ghost("(a, b):")
+    assert "" not in window.states
+    assert record.n_requests == n_requests
+    window.press("Tab")
+    window.wait_for_saved("along.py", FUNCTION)
+
+
+def test_typing_along_while_it_grows_neither_asks_nor_cancels(window: Any, record: Any) -> None:
+    window.open("while_growing.py")
+    window.type("def")
+    window.wait_for_ghost("ad")
+    n_requests, n_cancelled = record.n_requests, record.count("$/cancelRequest")
+    window.watch()
+    window.type(" a", delay_ms=80)
+    window.wait_for_ghost("return total")
+    assert "" not in window.states
+    assert record.n_requests == n_requests
+    assert record.count("$/cancelRequest") == n_cancelled
+
+
+def test_typing_something_else_cancels_once_and_replaces_it(window: Any, record: Any) -> None:
+    window.open("diverges.py")
+    window.type("def")
+    window.wait_for_ghost("ad")
+    growing = record.messages("textDocument/inlineCompletion")[-1]["id"]
+    window.type("ault = d")
+    assert window.wait_for_ghost("ef add").startswith("ef add")
+    assert record.cancelled(growing) == 1
+
+
+def test_brackets_of_the_editor_are_not_doubled(window: Any) -> None:
+    window.open("brackets.py")
+    window.type("def add(")
+    window.wait_for_ghost("a, b")
+    window.wait_for_ghost("return total")
+    window.press("Tab")
+    window.wait_for_saved("brackets.py", FUNCTION)
+
+
+def test_crlf_stays_crlf(window: Any) -> None:
+    window.open("crlf.py")
+    window.type("def a")
+    window.wait_for_ghost("return total")
+    window.press("Tab")
+    window.wait_for_saved("crlf.py", "# one\r\n" + FUNCTION.replace("\n", "\r\n"))
+
+
+def test_text_behind_characters_outside_the_basic_plane(window: Any) -> None:
+    window.open("emoji.py")
+    window.type("x = '🎉'; def a")
+    window.wait_for_ghost("return total")
+    window.type("d")
+    window.press("Tab")
+    window.wait_for_saved("emoji.py", "# 🎉🎈\nx = '🎉'; " + FUNCTION)
+
+
+def test_candidates_can_be_gone_through(window: Any) -> None:
+    window.open("cycles.py")
+    window.type("def a")
+    first = window.wait_for_ghost("return total")
+    window.press("Alt+BracketRight")
+    window.wait_until(lambda: "return a + b" in window.ghost, "the second candidate is shown")
+    window.screenshot("candidates")
+    window.press("Alt+BracketLeft")
+    window.wait_until(lambda: window.ghost == first, "the first candidate is back")
+
+
+def test_tab_in_the_middle_accepts_what_is_shown_and_offers_the_rest_next(window: Any) -> None:
+    window.open("midway.py")
+    window.type("def a")
+    window.wait_for_ghost("total =")
+    window.press("Tab")
+    rest = window.wait_for_ghost("return total")
+    assert "def" not in rest
+    window.press("Tab")
+    window.wait_for_saved("midway.py", FUNCTION)
+
+
+def test_the_next_word_is_accepted_and_the_rest_stays(window: Any, record: Any) -> None:
+    window.open("word.py")
+    window.type("def a")
+    window.wait_for_ghost("return total")
+    n_requests = record.n_requests
+    window.press("Control+ArrowRight")
+    window.wait_for_saved("word.py", "def add")
+    assert window.wait_for_ghost("(a, b):").startswith("(a, b):")
+    assert record.n_requests == n_requests
+
+
+def test_escape_ends_it_while_it_grows(window: Any, record: Any) -> None:
+    window.open("escape.py")
+    window.type("def a")
+    window.wait_for_ghost("a, b")
+    growing = record.messages("textDocument/inlineCompletion")[-1]["id"]
+    window.press("Escape")
+    window.wait_until(lambda: record.cancelled(growing) == 1, "the request is cancelled")
+    window.wait_for_status("ready")
+    assert window.ghost == ""

@@ -1,0 +1,143 @@
+"""The window around the ghost text: status bar, menu, settings, a server that dies, two windows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+
+FUNCTION = "def add(a, b):\n    total = a + b\n    return total"
+
+
+@pytest.fixture(scope="module")
+def record(recording: Any) -> Any:
+    return recording[1]
+
+
+@pytest.fixture(scope="module")
+def server(recording: Any, scripted: Any, start_code_server: Callable[..., Any]) -> Any:
+    interpreter, _, environment = recording
+    return start_code_server(
+        machine_settings=scripted.settings | {"foretype.client.interpreter": str(interpreter)},
+        environment=scripted.environment | environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def window(server: Any, open_window: Callable[..., Any], tmp_path_factory: Any) -> Any:
+    """A window on two folders, `left` and `right`."""
+    folder = tmp_path_factory.mktemp("two-folders")
+    for name in ("left", "right"):
+        (folder / name).mkdir()
+        for file in ("states", "menu", "killed", "settings"):
+            (folder / name / f"{file}_{name}.py").write_text("")
+    workspace = folder / "both.code-workspace"
+    workspace.write_text(json.dumps({"folders": [{"path": "left"}, {"path": "right"}]}))
+    window = open_window(server, workspace)
+    window.wait_for_status("ready", 60)
+    return window
+
+
+def test_the_status_bar_goes_through_its_states(window: Any) -> None:
+    window.open("states_left.py")
+    window.type("def a")
+    window.wait_for_ghost("return total")
+    window.wait_for_status("ready")
+    states = [label.split(" | ")[0] for label in window.status_states]
+    for state in ("loading", "ready", "busy"):
+        assert f"Foretype: {state}" in states
+    window.screenshot("status", top=340, bottom=600)
+
+
+@pytest.mark.parametrize("where", ["for This File", "for python", "Everywhere"])
+def test_the_menu_switches_off_and_on(window: Any, where: str) -> None:
+    window.open("menu_right.py")
+    window.menu(f"Turn Off {where}")
+    window.type("def a")
+    window.wait_until(lambda: "ready" not in window.status, f"off {where}")
+    assert window.ghost == ""
+    window.clear()
+    window.menu(f"Turn On {where}")
+    window.type("def a")
+    window.wait_for_ghost("return total")
+    window.clear()
+
+
+def test_the_status_bar_opens_the_menu_and_the_menu_the_last_requests(window: Any) -> None:
+    window.page.locator('[id="foretype.foretype.foretype.status"] a').click()
+    window.page.locator(".quick-input-list").get_by_text("Show the Last Requests").wait_for()
+    window.screenshot("menu", top=0, bottom=270)
+    window.choose("Show the Last Requests")
+    window.page.locator(".view-lines").get_by_text("finish").wait_for()
+    window.screenshot("requests")
+    window.command("View: Close Editor")
+
+
+def test_a_server_that_is_killed_comes_back(window: Any, record: Any) -> None:
+    window.open("killed_left.py")
+    before = record.server_pids
+    os.kill(before[-1], signal.SIGKILL)
+    window.wait_until(lambda: len(record.server_pids) > len(before), "a new server")
+    window.wait_for_status("ready", 60)
+    window.type("def a")
+    window.wait_for_ghost("return total")
+
+
+def test_a_changed_setting_is_obeyed_without_a_restart(
+    window: Any, server: Any, record: Any
+) -> None:
+    before = record.server_pids
+    window.write_user_settings(server.settings | {"foretype.multiLine": "never"})
+    window.wait_until(
+        lambda: "never" in json.dumps(record.messages("workspace/didChangeConfiguration")),
+        "the setting reaches the server",
+    )
+    window.open("settings_left.py")
+    window.type("def a")
+    assert window.wait_for_ghost("dd(a, b):") == "dd(a, b):"
+    assert record.server_pids == before
+    window.write_user_settings(server.settings)
+
+
+def test_another_model_starts_the_server_anew(window: Any, record: Any) -> None:
+    def model() -> str:
+        return record.messages("initialize")[-1]["params"]["initializationOptions"]["model"]
+
+    assert model() == ""
+    window.menu("Choose a Model")
+    window.fill("no-such-model")
+    window.wait_until(lambda: model() == "no-such-model", "a server for the other model")
+    window.wait_for_status("Foretype")
+    window.menu("Choose a Model")
+    window.fill("")
+    window.wait_until(lambda: model() == "", "a server for the embedded model")
+    window.wait_for_status("ready", 60)
+
+
+def test_a_second_window_has_its_own_server(
+    window: Any, server: Any, record: Any, open_window: Callable[..., Any], tmp_path: Any
+) -> None:
+    (tmp_path / "other.py").write_text("")
+    before = record.server_pids
+    other = open_window(server, tmp_path)
+    other.wait_for_status("ready", 60)
+    assert len(record.server_pids) == len(before) + 1
+    other.open("other.py")
+    other.type("def a")
+    other.wait_for_ghost("return total")
+    other.press("Tab")
+    other.wait_for_saved("other.py", FUNCTION)
+    os.kill(before[-1], 0)
+
+
+def test_an_untitled_document_is_completed(window: Any) -> None:
+    window.command("File: New Untitled Text File")
+    window.page.locator(".tabs-container .tab.active").get_by_text("Untitled-1").wait_for()
+    window.type("def a")
+    window.wait_for_ghost("return total")
