@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "server" / "plugins.py"
 START, END = "    def names(self", "    def states(self"  # what the typist types
 KEY_S = 0.13  # between two keys: about 90 words a minute
+THINK_S = 0.5  # before each line
 REACT_S = 0.3  # a ghost text is read this long before it is accepted
 WORTH_ACCEPTING = 4  # characters
 
@@ -201,6 +202,11 @@ class Editor:
             self._ask()
         self._paint()
 
+    async def answered(self) -> None:
+        """Wait for the answer to the last request."""
+        if self.request is not None:
+            await self.request[1]
+
     async def stop(self) -> None:
         """Ask for the last figures, then shut the server down as the protocol wants it."""
         self._cancel()
@@ -270,6 +276,8 @@ async def type_file(editor: Editor, target: str, speed: float) -> None:
         rest = line.removeprefix(indent)
         if indent:  # an editor indents by itself
             await editor.insert(indent)
+        await editor.answered()  # people think before they begin a line
+        await asyncio.sleep(THINK_S / speed)
         while rest:
             await asyncio.sleep(KEY_S * rng.uniform(0.6, 1.5) / speed)
             ghost = screen.ghost.split("\n")[0]

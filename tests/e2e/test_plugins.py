@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / "tests" / "data" / "plugins"
+PLAIN = ("--filters", "blank")
+"""What these engines say repeats the lines above, which the usual filters would cut."""
 
 pytestmark = pytest.mark.e2e
 
@@ -52,7 +54,7 @@ def test_doctor_shows_every_plugin_and_blocks_the_broken_one(environment: dict[s
 def test_a_third_party_engine_completes(environment: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text("connection = open_connection(host, port)\nconn\n")
-    done = foretype(environment, "--engine", "recall", "complete", f"{file}:2")
+    done = foretype(environment, "--engine", "recall", *PLAIN, "complete", f"{file}:2")
     assert (done.returncode, done.stdout) == (0, "ection = open_connection(host, port)\n"), (
         done.stderr
     )
@@ -63,14 +65,14 @@ def test_a_third_party_backend_runs_under_the_local_engine(
 ) -> None:
     file = tmp_path / "a.py"
     file.write_text("alpha = beta.gamma\nalpha = beta.")
-    done = foretype(environment, "--backend", "copy", "complete", f"{file}:2")
+    done = foretype(environment, "--backend", "copy", *PLAIN, "complete", f"{file}:2")
     assert (done.returncode, done.stdout) == (0, "gamma\n"), done.stderr
 
 
 def test_a_third_party_filter_cuts(environment: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text("name = 'Zoë Ångström'\nname\n", encoding="utf-8")
-    whole = foretype(environment, "--engine", "recall", "complete", f"{file}:2")
+    whole = foretype(environment, "--engine", "recall", *PLAIN, "complete", f"{file}:2")
     assert whole.stdout == " = 'Zoë Ångström'\n", whole.stderr
     cut = foretype(environment, "--engine", "recall", "--filters", "ascii", "complete", f"{file}:2")
     assert cut.stdout == " = 'Zo\n", cut.stderr
@@ -82,7 +84,7 @@ def test_a_third_party_context_source_stands_in_front_of_the_prompt(
     file = tmp_path / "a.py"
     lines = [f"value_{i} = {i}" for i in range(400)]  # longer than the model's window
     file.write_text("import averylongmodulename\n" + "\n".join(lines) + "\nimport averylong")
-    arguments = ("--backend", "copy", "complete", f"{file}:402")
+    arguments = ("--backend", "copy", *PLAIN, "complete", f"{file}:402")
     without = foretype(environment, *arguments)
     assert "averylongmodulename" not in "averylong" + without.stdout
     found = foretype(environment, "--context-sources", "imports", *arguments)
