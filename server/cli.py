@@ -27,12 +27,9 @@ TOKEN_VARIABLE = "FORETYPE_TOKEN"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 1 ended or nothing found, 2 misused."""
     parser = make_parser()
-    arguments, unknown = parser.parse_known_args(argv)
     try:
-        if unknown:
-            raise OptionsError(
-                f"unknown argument {unknown[0]!r}{_nearest_flag(parser, unknown[0])}"
-            )
+        _check_flags(parser, sys.argv[1:] if argv is None else argv)
+        arguments = parser.parse_args(argv)
         configure(arguments.log_file, arguments.log_level)
         settings = given_settings(arguments)
         options, warnings = apply_settings(Options(), settings)
@@ -49,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="foretype-server",
         description="Foretype: inline completions over the Language Server Protocol.",
+        allow_abbrev=False,
         epilog="Without a command it serves one editor over stdin and stdout.",
     )
     parser.add_argument("--version", action="version", version=f"foretype {__version__}")
@@ -69,11 +67,18 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _nearest_flag(parser: argparse.ArgumentParser, flag: str) -> str:
-    """Return a hint at the flag that was meant, or at the help."""
-    known = [name for action in parser._actions for name in action.option_strings]
-    hint = nearest_name(flag.split("=", 1)[0], known).split("known:")[0].rstrip(" ;")
-    return f"{hint} (--help lists all)"
+def _check_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Name the flag that was meant: argparse would stumble over what stands behind it.
+
+    Raises:
+        OptionsError: there is no such flag.
+    """
+    known = {name for action in parser._actions for name in action.option_strings}
+    for argument in argv:
+        flag = argument.split("=", 1)[0]
+        if flag.startswith("--") and flag not in known:
+            hint = nearest_name(flag, known).split("known:")[0].rstrip(" ;")
+            raise OptionsError(f"unknown argument {flag!r}{hint} (--help lists all)")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

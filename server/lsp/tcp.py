@@ -7,6 +7,7 @@ Source: microsoft/language-server-protocol#66.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -71,6 +72,7 @@ class Listener:
         except OSError as exc:
             raise OptionsError(f"{host}:{port} can't be bound: {exc.strerror}") from exc
         self._token = token
+        self._is_taken = False
         self._accepted: queue.SimpleQueue[tuple[BinaryIO, BinaryIO, bytes]] = queue.SimpleQueue()
         self._free = threading.Semaphore(WAITING_CONNECTIONS)
 
@@ -84,6 +86,9 @@ class Listener:
         """Wait for the editor; return its streams and its first message. Others are closed."""
         threading.Thread(target=self._accept_all, name="tcp-accept", daemon=True).start()
         accepted = self._accepted.get()
+        self._is_taken = True
+        with contextlib.suppress(OSError):  # Wakes the thread that accepts, where the system does.
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         return accepted
 
@@ -93,6 +98,9 @@ class Listener:
             try:
                 connection, _ = self._socket.accept()
             except OSError:  # Closed: the editor is there.
+                return
+            if self._is_taken:
+                connection.close()
                 return
             threading.Thread(
                 target=self._authenticate, args=[connection], name="tcp-token", daemon=True
