@@ -21,7 +21,7 @@ import msgpack
 from tests.e2e.neovim.screen import GHOST_COLOR, Frame, Screen
 
 CLIENT = Path(__file__).parents[3] / "editor-clients" / "neovim"
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 T = TypeVar("T")
 
