@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export a checkpoint; return the exit code."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True)
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _export(arguments, console)
     except CompletionServerError as exc:
@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("interrupted; nothing was written", style="red")
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _export(arguments: argparse.Namespace, console: Console) -> int:
@@ -147,7 +149,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def _print_report(report: ExportReport) -> None:
     manifest, speed = report.manifest, report.speed
     table = Table(
-        title=f"{manifest.name}: {manifest.layout} {manifest.dtype}", title_justify="left"
+        title=escape(f"{manifest.name}: {manifest.layout} {manifest.dtype}"), title_justify="left"
     )
     table.add_column("what")
     table.add_column("value", justify="right")

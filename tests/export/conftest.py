@@ -16,6 +16,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import transformers.models.gpt_bigcode.modeling_gpt_bigcode  # noqa: F401
 
+# The networks here are tiny: threads would only wait for each other, for long on a busy machine.
+torch.set_num_threads(1)
+
 N_VOCAB = 264  # the 260 tokens of the byte tokenizer, and four that it never gives
 GPT2_SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 64, "n_positions": 96}
 LLAMA_SIZES = {
