@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,9 @@ pytestmark = pytest.mark.e2e
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Install the four packages and a broken one into a folder of their own, as pip would."""
     folder = tmp_path_factory.mktemp("plugins")
-    sources = [str(path) for path in sorted(PACKAGES.iterdir())]
+    copies = tmp_path_factory.mktemp("sources")  # a build leaves its own folders behind
+    shutil.copytree(PACKAGES, copies, dirs_exist_ok=True)
+    sources = [str(path) for path in sorted(copies.iterdir())]
     command = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     command += ["--no-build-isolation", "--disable-pip-version-check", "--target", str(folder)]
     subprocess.run([sys.executable, *command, *sources], check=True, capture_output=True)
