@@ -218,3 +218,21 @@ def test_the_program_is_found_on_path_before_the_clone(
     assert editor.lua(command) == ["foretype-server"]
     program.unlink()
     assert editor.lua(command) != ["foretype-server"]
+
+
+def test_the_server_of_the_clone_is_found_through_a_link(
+    start_editor: StartEditor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(CLIENT, clone / "editor-clients" / "neovim")
+    program = clone / ".venv" / "bin" / "foretype-server"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / "package").symlink_to(clone / "editor-clients" / "neovim")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    editor = start_editor(
+        plugin=False, before=f"vim.opt.runtimepath:prepend('{tmp_path / 'package'}')"
+    )
+    command = "return require('foretype.config').server_command()"
+    assert editor.lua(command) == [str(program)]

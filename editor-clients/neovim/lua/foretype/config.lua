@@ -33,7 +33,8 @@ end
 ---The server on PATH, else the one of the clone that this file lies in, else an installed module.
 ---@return string[]
 function M.server_command()
-  local here = vim.fs.dirname(debug.getinfo(1, 'S').source:sub(2))
+  local file = debug.getinfo(1, 'S').source:sub(2)
+  local here = vim.fs.dirname(vim.uv.fs_realpath(file) or file) -- A package may be a link.
   local clone = vim.fs.normalize(here .. '/../../../../.venv/bin/foretype-server')
   for _, program in ipairs({ 'foretype-server', clone }) do
     if vim.fn.executable(program) == 1 then return { program } end
