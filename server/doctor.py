@@ -201,7 +201,8 @@ def _backend_table(probes: list[Probe]) -> Table:
 def _agreement(logits: Logits | None, reference: Logits | None) -> str:
     if logits is None or reference is None:
         return ""
-    error = float(np.linalg.norm(logits - reference) / max(np.linalg.norm(reference), 1e-9))
+    size = max(float(np.linalg.norm(reference)), 1e-9)
+    error = float(np.linalg.norm(logits - reference)) / size
     same = "same" if logits.argmax() == reference.argmax() else "other"
     return f"relative error {error:.1e}, {same} token"
 

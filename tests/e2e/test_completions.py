@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 
+import psutil
 import pytest
 
 from tests.e2e.client import Client, position
@@ -108,6 +109,7 @@ def test_a_flood_is_answered_once_each_and_leaves_nothing_behind() -> None:
         client.wait_ready()
         client.open(URI, "# filler\n" * 1000 + "x = ")
         baseline = client.request("foretype/tasks", None)
+        process = psutil.Process(client.process.pid)
         pause = threading.Event()
         ids = []
         for i in range(n):
@@ -115,6 +117,8 @@ def test_a_flood_is_answered_once_each_and_leaves_nothing_behind() -> None:
             ids.append(client.ask_completion(URI, 1000, 5 + i, partialResultToken=f"t{i}"))
             if i % 3 == 0:
                 client.notify("$/cancelRequest", {"id": ids[-1]})
+            if i == n // 5:
+                early_bytes = process.memory_info().rss
             pause.wait(0.005)
         last = client.response(ids[-1])
         client.wait_for(lambda: all(msg_id in client.responses for msg_id in ids))
@@ -128,6 +132,7 @@ def test_a_flood_is_answered_once_each_and_leaves_nothing_behind() -> None:
             assert response.get("error", {}).get("code") == -32800 or "result" in response
         requests = client.request("foretype/requests", None)["requests"]
         assert len(requests) == 100
+        assert process.memory_info().rss < 1.1 * early_bytes
 
 
 @pytest.mark.parametrize(("encoding", "character"), [("utf-8", 11), ("utf-16", 9), ("utf-32", 8)])
