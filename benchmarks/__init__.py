@@ -1,0 +1,1 @@
+"""Measures Foretype: `python -m benchmarks throughput | latency | peers | report`."""

@@ -1,0 +1,235 @@
+"""`python -m benchmarks`: reads the command line, runs a measurement, writes and shows it.
+
+Knows no figure: `throughput`, `scenario` and `peers` measure, `report` shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.models import RANDOM_DTYPES, open_bundle
+from benchmarks.report import change_table, draw, print_results
+from benchmarks.results import Recorder, compare, differences, read_results, write_results
+from server.bundle import Bundle
+from server.errors import CompletionServerError
+
+FAILED, INTERRUPTED = 2, 130
+PAGE_WIDTH = 170
+
+Step = Callable[[str], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0 done, 2 not possible, 130 interrupted."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = make_parser().parse_args(given)
+    console = Console(stderr=True)
+    try:
+        arguments.run(arguments, f"python -m benchmarks {shlex.join(given)}", console)
+    except CompletionServerError as exc:
+        console.print(f"benchmarks: {exc}", style="red", markup=False)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    throughput = commands.add_parser("throughput", help="prefill, decode, memory of the backends")
+    throughput.set_defaults(run=_throughput)
+    _add_measuring(throughput)
+    throughput.add_argument(
+        "--backends", default="ort,pytorch", metavar="NAME,...", help="measured in turn"
+    )
+
+    latency = commands.add_parser("latency", help="keystrokes through a real server; start-up")
+    latency.set_defaults(run=_latency)
+    _add_measuring(latency)
+    latency.add_argument(
+        "--file", type=Path, default=Path(inspect.getfile(argparse)), help="the file that is typed"
+    )
+    latency.add_argument("--interval-ms", type=int, default=150, help="between two keys")
+    latency.add_argument("--lines", type=int, default=0, help="typed at that pace, then slowly")
+
+    peers = commands.add_parser("peers", help="the same weights in other programs")
+    peers.set_defaults(run=_peers)
+    _add_measuring(peers)
+
+    report = commands.add_parser("report", help="show, draw and compare results files")
+    report.set_defaults(run=_report)
+    report.add_argument("files", nargs="*", type=Path, metavar="RESULTS.json")
+    report.add_argument("--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"))
+    report.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the first file")
+    return parser
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--model", default="", help="a bundle; without it the embedded model")
+    model.add_argument(
+        "--random-124m",
+        choices=RANDOM_DTYPES,
+        help="GPT-2 of 124M random weights, made at the first use",
+    )
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--rounds", type=int, default=0, help="0: as many as usual")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--short", action="store_true", help="fewer rounds, under two minutes")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the results")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the times")
+
+
+def _throughput(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import throughput
+    from benchmarks.our_backend import our_spec
+    from benchmarks.subjects import SubjectSpec, sample_tokens
+
+    bundle = _open(arguments, console)
+    rounds = arguments.rounds or (3 if arguments.short else 7)
+    plan = throughput.Plan(
+        n_rounds=rounds,
+        n_loads=min(rounds, 3),
+        tasks=throughput.list_tasks(bundle.manifest.spec),
+    )
+    base = SubjectSpec(
+        name="", maker="", folder=bundle.folder, n_threads=arguments.threads, seed=arguments.seed
+    )
+    specs = [our_spec(base, name) for name in arguments.backends.split(",") if name]
+    recorder = _recorder("throughput", command, arguments, bundle, rounds=rounds)
+    spec = bundle.manifest.spec
+    token_ids = sample_tokens(spec.n_vocab, spec.n_ctx, arguments.seed)
+    with _bar(console, throughput.n_steps(plan, len(specs))) as step:
+        throughput.measure(recorder, specs, token_ids, plan, step)
+    _finish(recorder, arguments, console)
+
+
+def _latency(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import scenario
+    from benchmarks.goals import LATENCY_GOALS, Model, check_goals
+
+    bundle = _open(arguments, console)
+    rounds = arguments.rounds or (3 if arguments.short else 7)
+    plan = scenario.Scenario(
+        file=arguments.file,
+        interval_ms=arguments.interval_ms,
+        n_lines=arguments.lines or (3 if arguments.short else 12),
+        n_starts=rounds,
+        n_cancellations=5 * rounds,
+        is_random=arguments.random_124m is not None,
+        settings={"threads": arguments.threads},
+    )
+    recorder = _recorder(
+        "latency",
+        command,
+        arguments,
+        bundle,
+        rounds=rounds,
+        file=arguments.file.name,
+        interval_ms=plan.interval_ms,
+        n_lines=plan.n_lines,
+    )
+    if plan.is_random:
+        told = ", ".join(f"{k}={v}" for k, v in scenario.RANDOM_SETTINGS.items())
+        recorder.notes.append(f"a random network needs {told} to show anything")
+    passage = scenario.find_passage(plan.file.read_text(encoding="utf-8"), plan.n_lines)
+    with _bar(console, scenario.n_steps(passage, plan)) as step:
+        scenario.run(recorder, bundle, plan, step)
+    kind: Model = "124m" if plan.is_random else "any" if arguments.model else "embedded"
+    recorder.goals = check_goals(LATENCY_GOALS, [*recorder.figures, *recorder.ratios], kind)
+    _finish(recorder, arguments, console)
+
+
+def _peers(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    raise BenchmarkError("not yet")
+
+
+def _report(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    shown = _page()
+    all_results = [read_results(path) for path in arguments.files]
+    for results in all_results:
+        print_results(shown, results)
+    if arguments.plot is not None:
+        if not all_results:
+            raise BenchmarkError("--plot needs a results file")
+        draw(all_results[0], arguments.plot)
+    if arguments.compare is not None:
+        before, after = map(read_results, arguments.compare)
+        shown.print(change_table(compare(before, after)))
+        for difference in differences(before, after):
+            shown.print(f"- {difference}", markup=False)
+    elif not all_results:
+        raise BenchmarkError("nothing to report: name results files, or --compare BEFORE AFTER")
+
+
+def _open(arguments: argparse.Namespace, console: Console) -> Bundle:
+    return open_bundle(
+        arguments.model, arguments.random_124m, lambda text: console.print(text, markup=False)
+    )
+
+
+def _recorder(
+    kind: str, command: str, arguments: argparse.Namespace, bundle: Bundle, **settings: Any
+) -> Recorder:
+    manifest = bundle.manifest
+    return Recorder(
+        kind=kind,
+        command=command,
+        seed=arguments.seed,
+        settings={
+            "model": manifest.name,
+            "layout": manifest.layout,
+            "dtype": manifest.dtype,
+            "threads": arguments.threads,
+            **settings,
+        },
+    )
+
+
+def _finish(recorder: Recorder, arguments: argparse.Namespace, console: Console) -> None:
+    """Write, show and draw what was measured; what is shown is made from what is written."""
+    results = recorder.finish()
+    if arguments.output is not None:
+        write_results(results, arguments.output)
+        console.print(f"written to {arguments.output}", markup=False)
+    print_results(_page(), results)
+    if arguments.plot is not None:
+        draw(results, arguments.plot)
+
+
+def _page() -> Console:
+    """Return stdout; rows stay whole where it is a file."""
+    return Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
+
+
+@contextmanager
+def _bar(console: Console, n_steps: int) -> Iterator[Step]:
+    """Show a progress bar; yield what moves it on."""
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("starting", total=n_steps)
+
+        def step(text: str) -> None:
+            progress.update(bar, advance=1, description=text)
+
+        yield step

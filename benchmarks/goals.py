@@ -1,0 +1,152 @@
+"""What Foretype wants to reach on 2 CPU cores, beside what a run reached. Pure.
+
+A goal that this run did not measure is listed as such, never as met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.figures import Figure, Ratio
+from benchmarks.report import plain
+
+Model = Literal["embedded", "124m", "any"]
+Measured = Sequence[Figure | Ratio]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """One line of the table."""
+
+    text: str
+    model: Model
+    reach: Callable[[Measured], list[tuple[float, float]] | None]
+    """Pairs of what was reached and what it must not exceed; None: not measured."""
+    unit: str = ""
+
+
+def of(
+    subject: str, name: str, **limits: float
+) -> Callable[[Measured], list[tuple[float, float]] | None]:
+    """Return a reader of statistics (`median`, `p95`, `high`, ...) of one figure, with limits."""
+
+    def reach(measured: Measured) -> list[tuple[float, float]] | None:
+        for one in measured:
+            if (one.subject, one.name) == (subject, name):
+                return [(getattr(one, which), limit) for which, limit in limits.items()]
+        return None
+
+    return reach
+
+
+def over(
+    name: str, subject: str, other: str, limit: float
+) -> Callable[[Measured], list[tuple[float, float]] | None]:
+    """Return a reader of one ratio's median."""
+
+    def reach(measured: Measured) -> list[tuple[float, float]] | None:
+        for one in measured:
+            if isinstance(one, Ratio) and (one.name, one.subject, one.over) == (
+                name,
+                subject,
+                other,
+            ):
+                return [(one.median, limit)]
+        return None
+
+    return reach
+
+
+LATENCY_GOALS = (
+    Goal(
+        text="typed along, asked again, deleted back, server side: p95 < 5 ms",
+        model="any",
+        reach=of("server", "known_answer_server", p95=5),
+        unit="ms",
+    ),
+    Goal(
+        text="the same: no forward pass",
+        model="any",
+        reach=of("server", "known_with_a_pass", median=0),
+        unit="requests with one",
+    ),
+    Goal(
+        text="prompt tokens computed again while typing: <= 3 %",
+        model="any",
+        reach=of("engine", "computed_again", median=0.03),
+    ),
+    Goal(
+        text="warm first ghost text, 124M int8: p50 <= 60, p95 <= 150 ms",
+        model="124m",
+        reach=of("server", "warm_first_text", median=60, p95=150),
+        unit="ms",
+    ),
+    Goal(
+        text="warm whole line, 124M int8: p50 <= 150, p95 <= 350 ms",
+        model="124m",
+        reach=of("server", "warm_line", median=150, p95=350),
+        unit="ms",
+    ),
+    Goal(
+        text="warm first ghost text, embedded model: p50 <= 25 ms",
+        model="embedded",
+        reach=of("server", "warm_first_text", median=25),
+        unit="ms",
+    ),
+    Goal(
+        text="warm whole line, embedded model: p50 <= 60 ms",
+        model="embedded",
+        reach=of("server", "warm_line", median=60),
+        unit="ms",
+    ),
+    Goal(
+        text="cancellation to idle: <= 1 forward pass",
+        model="any",
+        reach=of("engine", "passes_after_cancel", high=1),
+        unit="passes",
+    ),
+    Goal(
+        text="first ghost text, cold file of 1000 tokens, embedded model: < 1500 ms from start",
+        model="embedded",
+        reach=of("server", "start_to_first_text", median=1500),
+        unit="ms",
+    ),
+    Goal(
+        text="`initialize` answered: <= 1.25 x a bare pygls server",
+        model="any",
+        reach=over("start_to_initialized", "server", "a bare pygls server", 1.25),
+    ),
+    Goal(
+        text="flicker: 0",
+        model="any",
+        reach=of("server", "flicker", median=0),
+    ),
+    Goal(
+        text="resident memory of a served 124M int8 model: < 450 MB",
+        model="124m",
+        reach=of("server", "resident_memory", high=450),
+        unit="MB",
+    ),
+)
+
+
+def check_goals(goals: Sequence[Goal], measured: Measured, model: Model) -> list[dict[str, Any]]:
+    """Return each goal that concerns a model, with what was reached and whether that is enough."""
+    checked = []
+    for goal in goals:
+        if goal.model not in ("any", model):
+            continue
+        reached = goal.reach(measured)
+        told = "" if reached is None else " / ".join(plain(value) for value, _ in reached)
+        checked.append(
+            {
+                "goal": goal.text,
+                "reached": f"{told} {goal.unit}".strip(),
+                "is_met": None
+                if reached is None
+                else all(value <= limit for value, limit in reached),
+            }
+        )
+    return checked
