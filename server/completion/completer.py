@@ -177,6 +177,7 @@ class Completer:
                 pending.preparing.cancel()
             if document.pending is pending:
                 document.pending = None
+                self._show_activity()  # A generation that was stopped does not tell its end.
 
     def _open(
         self, document: Document, request: CompletionRequest, on_growth: OnGrowth | None

@@ -195,6 +195,7 @@ async def test_cancelling_raises_at_once_and_stops_the_engine() -> None:
         await until(lambda: r.completer.is_idle)
         assert r.engine.n_said == 1
         assert r.engine.n_cancelled == 1
+        assert r.completer.status.state == "ready"
 
 
 async def test_a_cancelled_generation_is_gone_on_with() -> None:
