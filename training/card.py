@@ -102,7 +102,7 @@ def model_card(
             f"{result['n_points']} cursors, greedy, to the end of the line; 95 % intervals by "
             "bootstrap over files. An exact match is one of the rest of the line.",
             lines_table(result),
-            "`" + next(iter(result["lines"].values()))["bleu_signature"] + "`",
+            "`BLEU|" + next(iter(result["lines"].values()))["bleu_signature"] + "`",
         ]
     parts += [
         "## How to make and measure it again",

@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="branch off another run: from its last step, learning rate linearly to zero",
     )
     _add_results_commands(commands)
+    _add_finetune_command(commands)
     return parser
 
 
@@ -118,6 +119,19 @@ def _add_results_commands(commands: Commands) -> None:
     archive = _command(commands, "archive", _archive, "half-size copy of a run, to resume from")
     archive.add_argument("run", type=Path)
     archive.add_argument("--output", type=Path, required=True)
+
+
+def _add_finetune_command(commands: Commands) -> None:
+    text = "learn a user's own repository, on this machine, and serve the result if it is better"
+    finetune = _command(commands, "finetune", _finetune, text)
+    finetune.add_argument("path", type=Path, help="folder or git repository")
+    finetune.add_argument("--method", default="lora", choices=("lora", "full", "last-layer"))
+    finetune.add_argument("--minutes", type=float, default=10.0, help="of training at most")
+    finetune.add_argument("--split", choices=("time", "file"), help="default: time, with history")
+    finetune.add_argument("--base", type=Path, help="checkpoint folder (default: the embedded one)")
+    finetune.add_argument("--name", default="", help="of the served model (default: the folder's)")
+    finetune.add_argument("--seed", type=int, default=1)
+    finetune.add_argument("--no-export", action="store_true", help="leave it at the checkpoint")
 
 
 def _command(
@@ -313,3 +327,24 @@ def _archive(args: argparse.Namespace) -> None:
     from training.release import archive
 
     print(archive(args.run, args.output))
+
+
+def _finetune(args: argparse.Namespace) -> None:
+    from training.personal import EMBEDDED_CHECKPOINT, Request, personalize
+
+    outcome = personalize(
+        Request(
+            path=args.path,
+            base=_step_or_folder(args.base) if args.base else EMBEDDED_CHECKPOINT,
+            method=args.method,
+            minutes=args.minutes,
+            split_by=args.split,
+            name=args.name,
+            seed=args.seed,
+            exports=not args.no_export,
+        )
+    )
+    print(outcome.report)
+    print(f"\ncheckpoint: {outcome.checkpoint}")
+    if outcome.bundle is not None:
+        print(f"serve it: python -m server --model {outcome.name}")

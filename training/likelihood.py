@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from training.generate import Reader
-from training.tokenizer import encode, special_ids
+from training.tokenizer import bytes_per_id, encode, special_ids
 
 NO_LIMIT = 2**31
 # Columns of a score, in this order, so that files can be stacked and resampled.
@@ -50,7 +50,25 @@ class Score:
         return np.array([[self.nats, self.n_bytes, self.n_right, self.n_tokens]])
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScores:
+    """What a model made of every token of a text: [T] each."""
+
+    nats: np.ndarray
+    is_right: np.ndarray
+    n_bytes: np.ndarray
+
+    def total(self, mask: np.ndarray | None = None) -> Score:
+        """Add the tokens up, or those of a mask [T]."""
+        mask = np.ones(len(self.nats), dtype=bool) if mask is None else mask
+        return Score(
+            nats=float(self.nats[mask].sum()),
+            n_bytes=int(self.n_bytes[mask].sum()),
+            n_right=int(self.is_right[mask].sum()),
+            n_tokens=int(mask.sum()),
+        )
+
+
 def score_text(
     model: nn.Module, tokenizer: Tokenizer, text: str, *, n_ctx: int | None = None
 ) -> Score:
@@ -60,20 +78,29 @@ def score_text(
         model: in evaluation mode; logits [B, T, V] for ids [B, T].
         tokenizer: the model's own.
         text: at least one character.
-        n_ctx: window; the model's own if None.
+        n_ctx: window; the model's own if None, and never more.
     """
+    return score_tokens(model, tokenizer, text, n_ctx=n_ctx).total()
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: nn.Module, tokenizer: Tokenizer, text: str, *, n_ctx: int | None = None
+) -> TokenScores:
+    """Score every token of a text; arguments as `score_text`."""
     n_ctx = min(n_ctx or NO_LIMIT, Reader(model).n_ctx)
-    ids = [special_ids(tokenizer).end, *encode(tokenizer, text)]
-    nats, n_right, n_scored = 0.0, 0, 0
-    for start, fresh in window_starts(len(ids) - 1, n_ctx):
+    own_ids = encode(tokenizer, text)
+    ids = [special_ids(tokenizer).end, *own_ids]
+    nats, right = [], []
+    for start, fresh in window_starts(len(own_ids), n_ctx):
         window = torch.tensor([ids[start : start + n_ctx + 1]])
         logits = model(window[:, :-1])[0, fresh:].float()
         truth = window[0, 1 + fresh :]
-        nats += functional.cross_entropy(logits, truth, reduction="sum").item()
-        n_right += int((logits.argmax(-1) == truth).sum())
-        n_scored += len(truth)
-    assert n_scored == len(ids) - 1
-    return Score(nats=nats, n_bytes=len(text.encode()), n_right=n_right, n_tokens=n_scored)
+        nats.append(functional.cross_entropy(logits, truth, reduction="none").numpy())
+        right.append((logits.argmax(-1) == truth).numpy())
+    sizes = bytes_per_id(tokenizer)[own_ids]
+    assert sizes.sum() == len(text.encode())
+    return TokenScores(nats=np.concatenate(nats), is_right=np.concatenate(right), n_bytes=sizes)
 
 
 def window_starts(n_targets: int, n_ctx: int) -> list[tuple[int, int]]:

@@ -77,19 +77,21 @@ class Data:
 class Trainer:
     """A network, its optimizers and where it stands; `step` moves it on by one batch."""
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, data: Data) -> None:
+    def __init__(
+        self, config: Config, tokenizer: Tokenizer, data: Data, model: nn.Module | None = None
+    ) -> None:
+        """Begin at step 0, with a network of the config's sizes or one that is given."""
         self.n_cores = os.cpu_count() or 1
         torch.set_num_threads(config.run.n_threads or 1)
         torch.set_flush_denormal(True)
         self.config = config
         self.tokenizer = tokenizer
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = build_model(
-            config.model,
-            tokenizer.get_vocab_size(),
-            special_ids(tokenizer).end,
-            config.run.seed,
-        ).to(self.device)
+        if model is None:
+            end = special_ids(tokenizer).end
+            n_vocab = tokenizer.get_vocab_size()
+            model = build_model(config.model, n_vocab, end, config.run.seed)
+        self.model = model.to(self.device)
         self.optimizers = build_optimizers(self.model, config.optimizer)
         self.batches = Batches(
             data.train, tokenizer, config.fim, n_ctx=config.model.n_ctx, seed=config.run.seed

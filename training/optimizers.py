@@ -21,6 +21,8 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
     matrices: dict[str, Tensor] = {}
     others: dict[str, Tensor] = {}
     for name, param in model.named_parameters():
+        if not param.requires_grad:  # frozen by a fine-tuning method
+            continue
         is_block_matrix = param.ndim == 2 and (".h." in name or name.startswith("cells."))
         (matrices if is_block_matrix else others)[name] = param
     decay = config.weight_decay

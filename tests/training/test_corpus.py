@@ -48,7 +48,7 @@ def test_one_copyleft_classifier_outweighs_a_permissive_one() -> None:
 
 
 def test_a_long_licence_field_is_a_text_and_not_a_name() -> None:
-    """scipy's field quotes the GPL of a runtime library in its wheel."""
+    """Scipy's field quotes the GPL of a runtime library in its wheel."""
     licence = licence_of_metadata(
         expression=None,
         field="Copyright\n" + "GPL runtime exception " * 40,
