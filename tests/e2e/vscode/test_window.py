@@ -55,15 +55,26 @@ def test_the_status_bar_goes_through_its_states(window: Any) -> None:
     window.screenshot("status", top=340, bottom=600)
 
 
-@pytest.mark.parametrize("where", ["for This File", "for python", "Everywhere"])
-def test_the_menu_switches_off_and_on(window: Any, where: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "n_settings"), [("for This File", 0), ("for python", 1), ("Everywhere", 1)]
+)
+def test_the_menu_switches_off_and_on(
+    window: Any, record: Any, where: str, n_settings: int
+) -> None:
+    def switch(entry: str) -> None:
+        n_told = record.count("workspace/didChangeConfiguration") + n_settings
+        window.menu(entry)
+        window.wait_until(
+            lambda: record.count("workspace/didChangeConfiguration") >= n_told, "the server knows"
+        )
+
     window.open("menu_right.py")
-    window.menu(f"Turn Off {where}")
+    switch(f"Turn Off {where}")
     window.type("def a")
-    window.wait_until(lambda: "ready" not in window.status, f"off {where}")
+    window.wait_for_status("Foretype: off")
     assert window.ghost == ""
     window.clear()
-    window.menu(f"Turn On {where}")
+    switch(f"Turn On {where}")
     window.type("def a")
     window.wait_for_ghost("return total")
     window.clear()
