@@ -123,7 +123,7 @@ def general_texts(seed: int, replay_chars: int) -> tuple[list[str], list[str]]:
     judged: list[str] = []
     for path in paths:
         is_judged = random.Random(path.relative_to(root).parts[0]).random() < 0.3
-        if is_judged and len(judged) == GENERAL_FILES or not is_judged and replay_chars <= 0:
+        if (is_judged and len(judged) == GENERAL_FILES) or (not is_judged and replay_chars <= 0):
             continue
         text = clean(path.read_bytes())
         if text is None:

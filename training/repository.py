@@ -25,7 +25,7 @@ FEWEST_COMMITS = 10
 LARGEST_FILE_BYTES = 300_000
 # Folders that hold other people's code or none.
 SKIPPED_PARTS = {".git", ".venv", "venv", "node_modules", "site-packages", "__pycache__", "build"}
-_HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
+_HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,28 +112,33 @@ def _by_time(root: Path, commits: list[str], suffixes: tuple[str, ...]) -> Repos
             if text is not None:
                 train.append(text)
     held_back = []
-    for name in _git(root, "diff", "--name-only", "-M", "-z", since, "HEAD").split("\0"):
+    # One diff for all files, so that a moved file's old lines do not count as new.
+    diff = _git(
+        root, "-c", "core.quotePath=false", "diff", "-U0", "-M", "--ignore-all-space", since, "HEAD"
+    )
+    for name, lines in added_lines(diff).items():
         if not name.endswith(suffixes) or SKIPPED_PARTS & set(Path(name).parts):
             continue
-        # Renames are followed, so that a moved file's old lines do not count as new.
-        diff = _git(root, "diff", "-U0", "-M", "--ignore-all-space", since, "HEAD", "--", name)
-        lines = added_lines(diff)
-        try:
-            text = normalize(_git_bytes(root, "show", f"HEAD:{name}"))
-        except FinetuneError:  # deleted since
-            continue
-        if lines and text and len(text) <= LARGEST_FILE_BYTES:
+        text = normalize(_git_bytes(root, "show", f"HEAD:{name}"))
+        if text and len(text) <= LARGEST_FILE_BYTES:
             held_back.append(HeldBack(path=name, text=scrub(text)[0], lines=lines))
     return Repository(split_by="time", since=since, train=tuple(train), held_back=tuple(held_back))
 
 
-def added_lines(diff: str) -> frozenset[int]:
-    """Return the numbers of the lines that a diff without context adds."""
+def added_lines(diff: str) -> dict[str, frozenset[int]]:
+    """Return, by file, the numbers of the lines that a diff without context adds."""
+    found: dict[str, set[int]] = {}
     lines: set[int] = set()
-    for match in _HUNK.finditer(diff):
-        first, n = int(match[1]), int(match[2]) if match[2] is not None else 1
-        lines.update(range(first, first + n))
-    return frozenset(lines)
+    for line in diff.split("\n"):
+        # Added text can begin with "++ b/" too, but then stands within a hunk, after "+".
+        if line.startswith("+++ b/"):
+            lines = found.setdefault(line.removeprefix("+++ b/").removesuffix("\t"), set())
+        elif (match := _HUNK.match(line)) is not None:
+            first, n = int(match[1]), int(match[2]) if match[2] is not None else 1
+            lines.update(range(first, first + n))
+        elif line.startswith("diff --git"):
+            lines = set()
+    return {name: frozenset(numbers) for name, numbers in found.items() if numbers}
 
 
 def _commits(root: Path) -> list[str]:

@@ -81,9 +81,14 @@ def test_a_folder_without_history_is_split_by_file_or_refused(tmp_path: Path) ->
         read_repository(tmp_path / "a.py")
 
 
-def test_added_lines_are_read_from_hunks() -> None:
-    diff = "@@ -3,2 +4 @@\n+x\n@@ -9,0 +11,3 @@\n+a\n@@ -20,4 +24,0 @@\n-gone\n"
-    assert added_lines(diff) == {4, 11, 12, 13}
+def test_added_lines_are_read_from_hunks_by_file() -> None:
+    diff = (
+        "diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n"
+        "@@ -3,2 +4 @@\n-old\n+x\n@@ -9,0 +11,3 @@\n+a\n+b\n+c\n@@ -20,4 +24,0 @@\n-gone\n"
+        "diff --git a/y.py b/y.py\n--- a/y.py\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-y\n"
+        "diff --git a/z.py b/w.py\nsimilarity index 100%\nrename from z.py\nrename to w.py\n"
+    )
+    assert added_lines(diff) == {"x.py": frozenset({4, 11, 12, 13})}
 
 
 @pytest.fixture(autouse=True)
