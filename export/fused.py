@@ -33,7 +33,7 @@ IR_VERSION = 10
 CONTRIB = "com.microsoft"
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: activations are rounded to int8 block by block
 BITS = {"int8": 8, "int4": 4}
-# Measured on the embedded model: a 4-bit embedding and head double what 4 bits cost in loss.
+# Measured on the embedded model: 4 bits here too cost 0.085 nats per token instead of 0.053.
 HEAD_BITS = 8
 ARCHITECTURES = ("gpt2", "gpt_bigcode")
 TENSORS = TensorNames(

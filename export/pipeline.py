@@ -53,8 +53,8 @@ Progress = Callable[[str], None]
 GRAPH_BYTES = 2_000_000_000  # protobuf refuses 2 GiB, and a bundle's graph is one file
 BYTES_PER_WEIGHT: Mapping[Dtype, float] = {"fp32": 4, "fp16": 2, "int8": 1.125, "int4": 0.625}
 SPEED_PROMPT = 448
-SPEED_TOKENS = 32
-SPEED_ROUNDS = 3
+SPEED_TOKENS = 16
+SPEED_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,10 +230,9 @@ def _write_checkpoint(folder: Path, config: Mapping[str, Any], weights: Weights)
 
 def _validate(bundle: Bundle, model: Any, options: ExportOptions) -> tuple[Manifest, Speed]:
     """Return the manifest with its parity figures, and the speed."""
-    from server.backends.ort import OrtBackend
-
     from export.validate import check_graph, measure_parity
     from server.backends.contract import BackendOptions
+    from server.backends.ort import OrtBackend
 
     manifest = bundle.manifest
     check_graph(bundle.model_path, manifest)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-BLOCK_SIZE = 32  # weights per scale; measured: 64 saves 3 % of an int8 file and doubles its error
+BLOCK_SIZE = 32  # weights per scale, as in llama.cpp's Q8_0 and Q4_0
 ROWS_AT_ONCE = (
     128  # the search works in the processor's cache; measured: 4096 takes 1.6 times as long
 )

@@ -41,7 +41,7 @@ class Bounds:
     """Most that the mean loss on text may rise, in nats per token."""
 
 
-# Twice to five times what random and trained models showed; a wrong weight or position gives a
+# Two to seven times what random and trained models showed; a wrong weight or position gives a
 # relative error near 1.
 BOUNDS: Mapping[Dtype, Bounds] = {
     "fp32": Bounds(relative_error=1e-5, equal_share=1.0, loss_difference=1e-4),
@@ -192,15 +192,14 @@ def _equal_share(backend: Backend, model: Any, text: list[int]) -> float:
     prompt = text[: min(N_PROMPT, backend.spec.n_ctx - n_steps)]
     cache = backend.new_cache()
     logits = backend.forward(prompt, cache, 1)
-    token_ids = list(prompt)
-    n_equal = 0
+    past, fed, n_equal = None, prompt, 0
     for step in range(n_steps):
         with torch.inference_mode():
-            wanted = int(model(torch.tensor([token_ids]), use_cache=False).logits[0, -1].argmax())
-        n_equal += int(logits[-1].argmax()) == wanted
-        token_ids.append(wanted)
+            output = model(torch.tensor([fed]), past_key_values=past, use_cache=True)
+        past, fed = output.past_key_values, [int(output.logits[0, -1].argmax())]
+        n_equal += int(logits[-1].argmax()) == fed[0]
         if step < n_steps - 1:
-            logits = backend.forward([wanted], cache, 1)
+            logits = backend.forward(fed, cache, 1)
     return n_equal / n_steps
 
 

@@ -232,7 +232,7 @@ def test_broken_off_export_leaves_the_bundle_that_was_there(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_gpt2_of_124_million_weights_agrees_in_both_layouts(
     make_checkpoint: MakeCheckpoint, tmp_path: Path
 ) -> None:
