@@ -54,8 +54,12 @@ class BackendOptions:
     n_threads: int = 0
     """Threads inside one operator; 0 lets the backend choose."""
     spinning: bool = False
-    """Whether idle worker threads busy-wait: quicker on an idle machine, much slower on a loaded
-    one."""
+    """Whether idle worker threads busy-wait without end: quicker on an idle machine, much slower on
+    a loaded one."""
+    spin_us: int = 20
+    """How long they busy-wait without `spinning`, in microseconds; 0: not at all. Measured, see
+    docs/performance.md: it bridges the gap between two operators and costs a loaded machine little.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,7 @@ class OrtBackend(Backend):
             details={
                 "layout": bundle.manifest.layout,
                 "threads": str(opened.n_threads),
-                "spinning": "on" if options.spinning else "off",
+                "spinning": "on" if options.spinning else f"{options.spin_us} us",
                 "onnxruntime": opened.ort.__version__,
             },
         )

@@ -36,6 +36,7 @@ ELEMENT_TYPES: dict[str, type[np.generic]] = {
     "tensor(int32)": np.int32,
 }
 DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+BOUNDED_SPINNING = (1, 26)  # the first onnxruntime that knows spin_duration_us
 SILENT = 4  # onnxruntime's `fatal`: what matters comes as an exception, the rest is noise on stderr
 
 
@@ -95,7 +96,7 @@ def open_session(bundle: Bundle, options: BackendOptions, device: str) -> OpenSe
     try:
         session = ort.InferenceSession(
             str(path),
-            _session_options(ort, n_threads, options.spinning),
+            _session_options(ort, n_threads, options),
             providers=[provider],
             enable_fallback=0,  # onnxruntime's own fallback prints to stdout
         )
@@ -163,15 +164,24 @@ def ort_errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError, TypeError, OSError, MemoryError)
 
 
-def _session_options(ort: Any, n_threads: int, spinning: bool) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = SILENT
-    options.intra_op_num_threads = n_threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+def _session_options(ort: Any, n_threads: int, options: BackendOptions) -> Any:
+    made = ort.SessionOptions()
+    made.log_severity_level = SILENT
+    made.intra_op_num_threads = n_threads
+    made.inter_op_num_threads = 1
     # Patterns are kept per combination of input shapes, and here nearly every pass has its own.
-    options.enable_mem_pattern = False
-    return options
+    made.enable_mem_pattern = False
+    spins_briefly = options.spin_us > 0 and _version(ort) >= BOUNDED_SPINNING
+    spins = options.spinning or spins_briefly
+    made.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
+    if spins and not options.spinning:
+        made.add_session_config_entry("session.intra_op.spin_duration_us", str(options.spin_us))
+        made.add_session_config_entry("session.force_spinning_stop", "1")  # when a pass is over
+    return made
+
+
+def _version(ort: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", ort.__version__)[:2])
 
 
 def _check_cuda(ort: Any, manifest: Manifest) -> None:

@@ -168,8 +168,43 @@ def test_what_runs_is_told(make_bundle: MakeBundle) -> None:
     info = OrtBackend.load(make_bundle(), BackendOptions(device="cpu", n_threads=3)).info
     assert (info.name, info.device, info.provider) == ("ort", "cpu", "CPUExecutionProvider")
     assert info.details["threads"] == "3"
-    assert info.details["spinning"] == "off"
+    assert info.details["spinning"] == "20 us"
     assert default_n_threads() >= 1
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "expected"),
+    [
+        ("1.31.1", BackendOptions(), {"allow_spinning": "1", "spin_duration_us": "20"}),
+        ("1.31.1", BackendOptions(spin_us=0), {"allow_spinning": "0"}),
+        ("1.31.1", BackendOptions(spinning=True), {"allow_spinning": "1"}),
+        ("1.23.0", BackendOptions(), {"allow_spinning": "0"}),
+        ("1.23.0", BackendOptions(spinning=True), {"allow_spinning": "1"}),
+    ],
+)
+def test_threads_never_spin_without_end_unless_told(
+    version: str,
+    options: BackendOptions,
+    expected: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    make_bundle: MakeBundle,
+) -> None:
+    """An older onnxruntime ignores `spin_duration_us` and would spin on."""
+    import onnxruntime
+
+    entries: dict[str, str] = {}
+
+    class Recorded(onnxruntime.SessionOptions):  # type: ignore[misc]
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            entries[key] = value
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Recorded)
+    OrtBackend.load(make_bundle(), replace(options, device="cpu", n_threads=1))
+    prefix = "session.intra_op."
+    found = {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}
+    assert found == expected
 
 
 def test_loading_and_running_write_nothing_to_stdout(make_bundle: MakeBundle) -> None:
