@@ -96,7 +96,7 @@ def busy_note(loads: Mapping[str, float], n_cores: int) -> str:
         return ""
     return (
         f"The machine was busy: a load average of {highest:g} on {n_cores} cores, this measurement "
-        "included. Ratios of interleaved subjects hold, times alone do not."
+        "included. Times alone say little then; ratios of interleaved subjects say more."
     )
 
 
