@@ -115,8 +115,11 @@ def evaluate(
             for f in track(files, f"{named.name}: likelihood")
         ]
         likelihood[named.name] = summarize_likelihood(files, scores)
-        completer = model_completer(named.model, named.tokenizer, named.order)
-        lines[named.name] = measure_lines(named.name, completer, points)
+        # Both ways of reading: whether the suffix helps is a figure, too.
+        for order in dict.fromkeys((named.order, None)):
+            label = f"{named.name}, {order or 'left to right'}"
+            completer = model_completer(named.model, named.tokenizer, order)
+            lines[label] = measure_lines(label, completer, points)
     if ngram_tokens is not None:
         name = f"{NGRAM_ORDER}-gram"
         scores = _ngram_scores(files, protocol, *ngram_tokens)

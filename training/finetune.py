@@ -13,7 +13,7 @@ import logging
 import random
 import sysconfig
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -197,7 +197,7 @@ def _check_size(repository: Repository) -> None:
         )
 
 
-def prepare(model: Gpt2, method: Method):  # type: ignore[no-untyped-def]
+def prepare(model: Gpt2, method: Method) -> Callable[[], None]:
     """Freeze what the method leaves alone; return a function that merges what it added."""
     network = model.network
     if method == "full":

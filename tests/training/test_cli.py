@@ -66,7 +66,7 @@ def test_results_become_tables_and_a_card(
         == 0
     )
     out = capsys.readouterr().out
-    for name in ("tiny", "5-gram", "line recall", "n-gram copy"):
+    for name in ("tiny", "tiny, spm", "5-gram", "line recall", "n-gram copy"):
         assert f"| {name} |" in out
     card = tmp_path / "release"
     assert (

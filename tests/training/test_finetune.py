@@ -121,7 +121,7 @@ def test_every_method_learns_and_leaves_the_base_alone(method: Method, base: Nam
         base,
         repository_of(100),
         method=method,
-        minutes=0.05,
+        minutes=0.02,
         n_threads=1,
     )
     assert tuned.after.own.bits_per_byte < tuned.before.own.bits_per_byte
@@ -184,7 +184,7 @@ def test_one_command_keeps_what_is_better_in_the_users_own_folder(
         path=tmp_path / "My Project",
         base=tmp_path / "base",
         method="full",
-        minutes=0.05,
+        minutes=0.02,
         exports=False,
     )
     with (
