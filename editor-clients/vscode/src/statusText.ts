@@ -71,16 +71,15 @@ export function statusDetails(status: Status): string {
 
 const COLUMNS: [title: string, cell: (request: LastRequest) => unknown][] = [
   ["total ms", (r) => r.totalMs],
-  ["prefill", (r) => r.prefillMs],
-  ["decode", (r) => r.decodeMs],
+  ["source", (r) => r.source],
+  ["chars", (r) => r.shownChars],
+  ["end, or why nothing", (r) => r.reason || r.finishReason],
+  ["file", (r) => r.uri?.split("/").pop()],
   ["prompt", (r) => r.promptTokens],
   ["reused", (r) => r.reusedTokens],
   ["new", (r) => r.newTokens],
-  ["chars", (r) => r.shownChars],
-  ["source", (r) => r.source],
-  ["finish", (r) => r.finishReason],
-  ["file", (r) => r.uri?.split("/").pop()],
-  ["reason for nothing", (r) => r.reason],
+  ["prefill ms", (r) => r.prefillMs],
+  ["decode ms", (r) => r.decodeMs],
 ];
 
 /** The last requests as a table of text, newest first. */

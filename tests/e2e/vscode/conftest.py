@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -325,10 +326,10 @@ class Window:
         """Press a button of the message in the corner."""
         self.page.locator(".notification-toast").get_by_role("button", name=button).click()
 
-    def screenshot(self, name: str, *, top: int = 35, bottom: int = 300) -> None:
-        """Keep these lines of the screen as docs/images/vscode-NAME.png, or where IMAGES says."""
+    def screenshot(self, name: str, *, left: int = 278, top: int = 62, bottom: int = 300) -> None:
+        """Keep a part of the screen as vscode-NAME.png, where IMAGES says or beside the logs."""
         folder = Path(os.environ.get("IMAGES", self.server.folder))
-        part = {"x": 0, "y": top, "width": 900, "height": bottom - top}
+        part = {"x": left, "y": top, "width": 900 - left, "height": bottom - top}
         self.page.screenshot(path=folder / f"vscode-{name}.png", clip=part)
 
 
@@ -372,6 +373,18 @@ class Scripted:
 
     settings: dict[str, Any]
     environment: dict[str, str]
+    user_settings: dict[str, Any]
+    hold: Path
+    """While this file exists the engine says no more than its first pieces."""
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the engine."""
+        self.hold.touch()
+        try:
+            yield
+        finally:
+            self.hold.unlink()
 
 
 @pytest.fixture(scope="session")
@@ -384,7 +397,13 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Scripted:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: paced-engine\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[foretype.engines]\npaced = paced_engine:PacedEngine\n")
     settings = {"foretype.engine": "paced"}
-    return Scripted(settings=settings, environment={"PYTHONPATH": str(folder)})
+    hold = folder / "hold"
+    return Scripted(
+        settings=settings,
+        environment={"PYTHONPATH": str(folder), "HOLD": str(hold)},
+        user_settings={"foretype.deadlineMs": 60_000},
+        hold=hold,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,21 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 FUNCTION = "def add(a, b):\n    total = a + b\n    return total"
+NOTEBOOK = {
+    "cells": [
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": "first",
+            "metadata": {},
+            "outputs": [],
+            "source": ["total = 0"],
+        }
+    ],
+    "metadata": {"language_info": {"name": "python"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +52,7 @@ def window(server: Any, open_window: Callable[..., Any], tmp_path_factory: Any) 
         (folder / name).mkdir()
         for file in ("states", "menu", "killed", "settings"):
             (folder / name / f"{file}_{name}.py").write_text("")
+    (folder / "left" / "cells.ipynb").write_text(json.dumps(NOTEBOOK))
     workspace = folder / "both.code-workspace"
     workspace.write_text(json.dumps({"folders": [{"path": "left"}, {"path": "right"}]}))
     window = open_window(server, workspace)
@@ -52,7 +68,7 @@ def test_the_status_bar_goes_through_its_states(window: Any) -> None:
     states = [label.split(" | ")[0] for label in window.status_states]
     for state in ("loading", "ready", "busy"):
         assert f"Foretype: {state}" in states
-    window.screenshot("status", top=340, bottom=600)
+    window.screenshot("status", top=560, bottom=600)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +99,9 @@ def test_the_menu_switches_off_and_on(
 def test_the_status_bar_opens_the_menu_and_the_menu_the_last_requests(window: Any) -> None:
     window.page.locator('[id="foretype.foretype.foretype.status"] a').click()
     window.page.locator(".quick-input-list").get_by_text("Show the Last Requests").wait_for()
-    window.screenshot("menu", top=0, bottom=270)
+    window.screenshot("menu", left=0, top=0, bottom=270)
     window.choose("Show the Last Requests")
-    window.page.locator(".view-lines").get_by_text("finish").wait_for()
+    window.page.locator(".view-lines").get_by_text("source").wait_for()
     window.screenshot("requests")
     window.command("View: Close Editor")
 
@@ -150,5 +166,12 @@ def test_a_second_window_has_its_own_server(
 def test_an_untitled_document_is_completed(window: Any) -> None:
     window.command("File: New Untitled Text File")
     window.page.locator(".tabs-container .tab.active").get_by_text("Untitled-1").wait_for()
+    window.type("def a")
+    window.wait_for_ghost("return total")
+
+
+def test_a_cell_of_a_notebook_is_completed(window: Any) -> None:
+    window.open("cells.ipynb")
+    window.press("Enter")
     window.type("def a")
     window.wait_for_ghost("return total")
