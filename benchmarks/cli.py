@@ -22,6 +22,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.models import RANDOM_DTYPES, open_bundle
 from benchmarks.report import change_table, draw, print_results
 from benchmarks.results import Recorder, compare, differences, read_results, write_results
+from benchmarks.subjects import SubjectSpec
 from server.bundle import Bundle
 from server.errors import CompletionServerError
 
@@ -98,7 +99,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 def _throughput(arguments: argparse.Namespace, command: str, console: Console) -> None:
     from benchmarks import throughput
     from benchmarks.our_backend import our_spec
-    from benchmarks.subjects import SubjectSpec, sample_tokens
+    from benchmarks.subjects import sample_tokens
 
     bundle = _open(arguments, console)
     rounds = arguments.rounds or (3 if arguments.short else 7)
@@ -107,9 +108,7 @@ def _throughput(arguments: argparse.Namespace, command: str, console: Console) -
         n_loads=min(rounds, 3),
         tasks=throughput.list_tasks(bundle.manifest.spec),
     )
-    base = SubjectSpec(
-        name="", maker="", folder=bundle.folder, n_threads=arguments.threads, seed=arguments.seed
-    )
+    base = _base(arguments, bundle)
     specs = [our_spec(base, name) for name in arguments.backends.split(",") if name]
     recorder = _recorder("throughput", command, arguments, bundle, rounds=rounds)
     spec = bundle.manifest.spec
@@ -128,7 +127,7 @@ def _latency(arguments: argparse.Namespace, command: str, console: Console) -> N
     plan = scenario.Scenario(
         file=arguments.file,
         interval_ms=arguments.interval_ms,
-        n_lines=arguments.lines or (3 if arguments.short else 12),
+        n_lines=arguments.lines or (2 if arguments.short else 12),
         n_starts=rounds,
         n_cancellations=5 * rounds,
         is_random=arguments.random_124m is not None,
@@ -156,7 +155,26 @@ def _latency(arguments: argparse.Namespace, command: str, console: Console) -> N
 
 
 def _peers(arguments: argparse.Namespace, command: str, console: Console) -> None:
-    raise BenchmarkError("not yet")
+    from benchmarks import throughput
+    from benchmarks.goals import PEER_GOALS, check_goals
+    from benchmarks.our_backend import our_spec
+    from benchmarks.peers import list_tasks, peer_specs
+    from benchmarks.subjects import sample_tokens
+
+    bundle = _open(arguments, console)
+    rounds = arguments.rounds or (3 if arguments.short else 7)
+    spec = bundle.manifest.spec
+    plan = throughput.Plan(n_rounds=rounds, n_loads=1, tasks=list_tasks(spec))
+    base = _base(arguments, bundle)
+    recorder = _recorder("peers", command, arguments, bundle, rounds=rounds)
+    peers, skipped = peer_specs(base, bundle)
+    recorder.notes += skipped
+    specs = [our_spec(base, "ort"), *peers]
+    token_ids = sample_tokens(spec.n_vocab, spec.n_ctx, arguments.seed)
+    with _bar(console, throughput.n_steps(plan, len(specs))) as step:
+        throughput.measure(recorder, specs, token_ids, plan, step)
+    recorder.goals = check_goals(PEER_GOALS, recorder.ratios, "any")
+    _finish(recorder, arguments, console)
 
 
 def _report(arguments: argparse.Namespace, command: str, console: Console) -> None:
@@ -180,6 +198,12 @@ def _report(arguments: argparse.Namespace, command: str, console: Console) -> No
 def _open(arguments: argparse.Namespace, console: Console) -> Bundle:
     return open_bundle(
         arguments.model, arguments.random_124m, lambda text: console.print(text, markup=False)
+    )
+
+
+def _base(arguments: argparse.Namespace, bundle: Bundle) -> SubjectSpec:
+    return SubjectSpec(
+        name="", maker="", folder=bundle.folder, n_threads=arguments.threads, seed=arguments.seed
     )
 
 

@@ -112,10 +112,16 @@ class Client:
         return answer
 
     def send(self, method: str, params: Json, token: str | None = None) -> Pending:
-        """Send a request; the answer comes into what is returned."""
+        """Send a request; the answer comes into what is returned.
+
+        Raises:
+            BenchmarkError: the server has ended.
+        """
         self._n_sent += 1
         pending = Pending(request_id=self._n_sent, sent_s=time.perf_counter())
         with self._news:
+            if self._has_ended:  # Its stdin may still take what nobody will read.
+                raise BenchmarkError(f"the server has ended: {self.stderr_tail()}")
             self._pending[pending.request_id] = pending
             if token is not None:
                 self._by_token[token] = pending
@@ -181,6 +187,8 @@ class Client:
 
     def stderr_tail(self) -> str:
         """Return the last that the server wrote to stderr."""
+        if self._has_ended:
+            self._threads[1].join(EXIT_S)
         return b"".join(self._errors)[-500:].decode(errors="replace").strip() or "it said nothing"
 
     def close(self) -> None:

@@ -131,6 +131,24 @@ LATENCY_GOALS = (
     ),
 )
 
+PEER_GOALS = (
+    Goal(
+        text="whole line, prompt seen before, over transformers generate: <= 0.1",
+        model="any",
+        reach=over("line", "ort", "transformers generate fp32", 0.1),
+    ),
+    Goal(
+        text="the same over llama.cpp's server: <= 0.5",
+        model="any",
+        reach=over("line", "ort", "llama.cpp", 0.5),
+    ),
+    Goal(
+        text="decode over optimum's fp32 (of the same bits only with an fp32 bundle): <= 1.0",
+        model="any",
+        reach=over("decode", "ort", "optimum ORTModelForCausalLM fp32", 1.0),
+    ),
+)
+
 
 def check_goals(goals: Sequence[Goal], measured: Measured, model: Model) -> list[dict[str, Any]]:
     """Return each goal that concerns a model, with what was reached and whether that is enough."""
