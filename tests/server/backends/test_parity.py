@@ -140,8 +140,9 @@ def test_a_cache_tells_its_memory(backend: Backend) -> None:
     backend.forward(random_ids(N_CTX), cache)
     spec = backend.spec
     n_values = 2 * spec.n_layer * spec.n_kv_head * spec.head_width * N_CTX
-    # PyTorch's keys and values may be views of one tensor with the queries.
-    assert 4 * n_values <= cache.n_bytes <= 4 * n_values + 4 * N_CTX * spec.n_layer * spec.n_embd
+    # PyTorch's values, or both, may be views of one tensor with the queries.
+    n_more = 2 * N_CTX * spec.n_layer * spec.n_embd
+    assert 4 * n_values <= cache.n_bytes <= 4 * (n_values + n_more)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("int8", 0.05), ("int4", 0.5)])
