@@ -36,6 +36,8 @@ WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 LATEST = "latest"
+# Where an exported bundle keeps the weights that it was made from.
+BUNDLE_WEIGHTS = "checkpoint"
 N_KEPT = 2
 # What GPT2Config is allowed to read from a file: sizes and nothing that makes transformers act.
 CONFIG_KEYS = (
@@ -145,11 +147,15 @@ def save_model(
 def load_model(folder: Path) -> tuple[nn.Module, Tokenizer]:
     """Read a model of any folder that `save_model`, or transformers, wrote; weights in fp32.
 
+    An exported bundle that carries its weights is read, too.
+
     Raises:
         CheckpointError: something is missing, or the weights are of other sizes.
     """
-    config = _read_json(folder / "config.json")
     tokenizer = load_tokenizer(folder / "tokenizer.json")
+    if (folder / BUNDLE_WEIGHTS / WEIGHTS).is_file():
+        folder = folder / BUNDLE_WEIGHTS
+    config = _read_json(folder / "config.json")
     kind = str(config.get("model_type", ""))
     if kind in ("foretype-lstm", "foretype-rnn"):
         sizes = ModelConfig(

@@ -330,12 +330,12 @@ def _archive(args: argparse.Namespace) -> None:
 
 
 def _finetune(args: argparse.Namespace) -> None:
-    from training.personal import EMBEDDED_CHECKPOINT, Request, personalize
+    from training.personal import EMBEDDED, Request, personalize
 
     outcome = personalize(
         Request(
             path=args.path,
-            base=_step_or_folder(args.base) if args.base else EMBEDDED_CHECKPOINT,
+            base=_step_or_folder(args.base) if args.base else EMBEDDED,
             method=args.method,
             minutes=args.minutes,
             split_by=args.split,

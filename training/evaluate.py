@@ -69,13 +69,19 @@ class NamedModel:
 
 
 def load_named(name: str, folder: Path) -> NamedModel:
-    """Read a model and how it fills in the middle, as its `foretype.json` says (else PSM)."""
+    """Read a model and the order in which it fills in the middle.
+
+    A checkpoint tells it in `foretype.json`, an exported bundle in `manifest.json`; PSM otherwise.
+    """
     model, tokenizer = load_model(folder)
-    facts = folder / "foretype.json"
     order: Order | None = "psm" if isinstance(model, Gpt2) else None
-    if facts.is_file():
-        stated = json.loads(facts.read_text(encoding="utf-8")).get("fim", {}).get("order")
-        order = stated if stated in ("psm", "spm") else None
+    for file in (folder / "foretype.json", folder / "manifest.json"):
+        if file.is_file():
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            facts = facts.get("special_tokens", facts)
+            stated = (facts.get("fim") or {}).get("order")
+            order = stated if stated in ("psm", "spm") else None
+            break
     return NamedModel(name=name, model=model, tokenizer=tokenizer, order=order)
 
 

@@ -23,8 +23,8 @@ from training.evaluate import load_named
 from training.finetune import Finetuned, Judgement, Method, finetune
 from training.repository import SplitBy, read_repository
 
-# The embedded model's weights, beside the server that ships them.
-EMBEDDED_CHECKPOINT = Path(__file__).parents[1] / "server" / "embedded" / "checkpoint"
+# The embedded bundle, which carries its weights beside the graph.
+EMBEDDED = Path(__file__).parents[1] / "server" / "embedded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Request:
     """What one fine-tuning command was asked for."""
 
     path: Path
-    base: Path = EMBEDDED_CHECKPOINT
+    base: Path = EMBEDDED
     method: Method = "lora"
     minutes: float = 10.0
     split_by: SplitBy | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from torch.nn import functional
 
+from training.checkpoint import foretype_facts, save_model
 from training.config import ModelConfig
 from training.cutpoints import HeldOutFile, choose_cut_points, choose_files, code_lines
-from training.evaluate import measure_lines
+from training.evaluate import load_named, measure_lines
 from training.likelihood import score_text, total, window_starts
 from training.metrics import (
     bootstrap,
@@ -180,3 +183,18 @@ def test_a_perfect_completer_has_perfect_figures() -> None:
     figures = measure_lines("oracle", lambda prefix, _suffix: answers[prefix], points)
     assert figures["em_line"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert figures["chrf"] == pytest.approx(100)
+
+
+def test_a_bundle_with_its_weights_is_read_like_a_checkpoint(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    model = build_model(ModelConfig(n_layer=1, n_head=2, n_embd=16, n_ctx=64), 320, 0, 1).eval()
+    save_model(tmp_path / "checkpoint", model, tokenizer, foretype_facts("MIT"))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    manifest = {"special_tokens": {"end": 0, "fim": {"prefix": 1, "order": "psm"}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert load_named("c", tmp_path / "checkpoint").order == "spm"
+    bundle = load_named("b", tmp_path)
+    assert bundle.order == "psm"
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(bundle.model(ids), model(ids))
