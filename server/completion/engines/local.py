@@ -6,6 +6,7 @@ know the protocol, nor which backend runs the network.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from server.backends.choice import BackendChoice
+from server.backends.choice import Attempt, BackendChoice, Skipped
 from server.bundle import Bundle, locate_bundle, read_bundle
 from server.completion.engine import (
     CancelToken,
@@ -30,7 +31,10 @@ from server.decoding.healing import Vocabulary, count_healed, make_healing, spel
 from server.decoding.prompt import Prompt, build_prompt
 from server.decoding.sampling import Choose, make_choose
 from server.decoding.tokenizer import Detokenizer, IncrementalEncoder, Tokenizer
+from server.errors import UnknownBackendError
 from server.options import Options
+
+logger = logging.getLogger(__name__)
 
 N_FIM_TOKENS = 3
 MAX_DOCUMENTS = 32  # Whose windows are remembered: a few kilobytes each. Guessed.
@@ -92,9 +96,18 @@ class LocalEngine(CompletionEngine):
 
     @classmethod
     def load(cls, options: Options) -> LocalEngine:
-        """Read the bundle that the options name and start the first backend that runs it."""
+        """Read the bundle that the options name and start the first backend that runs it.
+
+        A backend that nobody knows is passed over for `auto`; the log and the status say so.
+        """
         bundle = read_bundle(locate_bundle(options.model))
-        return cls(bundle, BackendChoice.from_options(bundle, options))
+        try:
+            backends = BackendChoice.from_options(bundle, options)
+        except UnknownBackendError as exc:
+            logger.warning("%s; keeping 'auto'", exc)
+            backends = BackendChoice.from_options(bundle, replace(options, backend="auto"))
+            backends.skipped.append(Skipped(Attempt(options.backend, options.device), str(exc)))
+        return cls(bundle, backends)
 
     @property
     def info(self) -> EngineInfo:

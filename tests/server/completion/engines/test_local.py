@@ -25,7 +25,7 @@ from server.bundle import (
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage
 from server.completion.engines.local import MAX_DOCUMENTS, LocalEngine
 from server.errors import BackendFailedError
-from server.options import SamplingOptions
+from server.options import Options, SamplingOptions
 from tests.fakes import FAKE_SPEC, ByteTokenizer, FakeBackend, FakeBackends, byte_tokenizer_json
 
 FUNCTION = """def function_{0}(value_{0}):
@@ -390,3 +390,12 @@ def test_closing_the_engine_closes_the_backends(tmp_path: Path) -> None:
     backends = FakeBackends(FakeBackend(spec=SPEC))
     LocalEngine(make_bundle(tmp_path), backends).close()
     assert backends.is_closed
+
+
+def test_a_backend_that_nobody_knows_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING"):
+        engine = LocalEngine.load(Options(backend="otr", device="cpu", threads=1))
+    assert engine.info.backend == "ort"
+    assert "did you mean 'ort'?" in caplog.text
+    assert "did you mean 'ort'?" in engine.info.details["skipped"]
+    engine.close()
