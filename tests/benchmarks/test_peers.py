@@ -48,6 +48,7 @@ def test_tasks_fit_into_a_small_context() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # A busy machine imports transformers for minutes.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_transformers_generates_as_many_tokens_as_are_timed() -> None:
     spec = replace(BASE, name="transformers")

@@ -50,6 +50,8 @@ def test_missing_file_is_an_error_not_a_traceback(tmp_path: Path) -> None:
     assert main(["report"]) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # A busy machine imports transformers for minutes.
 def test_random_model_is_a_bundle_with_the_embedded_tokenizer(tmp_path: Path) -> None:
     folder = tmp_path / "random"
     sizes = {"n_layer": 1, "n_head": 2, "n_embd": 32, "n_positions": 64, "vocab_size": 8200}
