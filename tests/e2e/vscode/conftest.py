@@ -203,13 +203,17 @@ class Window:
         page.wait_for_selector(".monaco-workbench", timeout=60_000)
         page.evaluate(SAMPLER)
 
-    def open(self, name: str) -> None:
-        """Open a file of the workspace through the explorer; the cursor goes to its end."""
+    def reveal(self, name: str) -> None:
+        """Open a file of the workspace through the explorer."""
         row = self.page.locator(".explorer-folders-view .monaco-list-row").get_by_text(
             name, exact=True
         )
         row.dblclick(timeout=20_000)
         self.page.locator(".tabs-container .tab.active").get_by_text(name, exact=True).wait_for()
+
+    def open(self, name: str) -> None:
+        """Open a file of text; the cursor goes to its end."""
+        self.reveal(name)
         self.page.locator(".editor-group-container.active .view-lines").first.click()
         self.press("Control+End")
 

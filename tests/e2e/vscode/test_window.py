@@ -171,7 +171,9 @@ def test_an_untitled_document_is_completed(window: Any) -> None:
 
 
 def test_a_cell_of_a_notebook_is_completed(window: Any) -> None:
-    window.open("cells.ipynb")
+    window.reveal("cells.ipynb")
+    window.page.locator(".notebookOverlay").get_by_text("total").first.click()
+    window.press("Control+End")
     window.press("Enter")
     window.type("def a")
     window.wait_for_ghost("return total")
