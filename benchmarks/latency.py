@@ -26,7 +26,7 @@ class Felt:
     is_cancelled: bool
     is_superseded: bool
     is_known: bool
-    """An answer that was shown before already said what comes here."""
+    """A whole answer that was shown before already said what comes here."""
     first_ms: float | None
     """To the first ghost text; None: there was none."""
     answer_ms: float
@@ -66,7 +66,8 @@ def feel(keystrokes: Sequence[Keystroke], count_tokens: CountTokens) -> list[Fel
             has_vanished |= bool(visible and not text)
             visible = text
         is_known = any(rest_after(prefix, text, keystroke.prefix) for prefix, text in known)
-        if texts and texts[-1]:
+        is_final = keystroke.pending.error is None and keystroke.pending.result is not None
+        if is_final and texts and texts[-1]:
             known = [*known[1 - REMEMBERED :], (keystroke.prefix, texts[-1])]
         visible_at = keystroke.prefix
         felt.append(

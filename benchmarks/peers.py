@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
@@ -177,12 +176,10 @@ class OptimumGenerate(TransformersGenerate):
         options.intra_op_num_threads = self.spec.n_threads
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._folder = TemporaryDirectory()
         warnings.simplefilter("ignore")  # Dozens of the tracer's, in this process of its own.
         return modeling_decoder.ORTModelForCausalLM.from_pretrained(
             checkpoint,
             export=True,
             provider="CPUExecutionProvider",
             session_options=options,
-            model_save_dir=self._folder.name,
         )

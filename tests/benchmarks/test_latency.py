@@ -77,6 +77,10 @@ def test_answer_is_known_where_shown_text_went_on_or_begins() -> None:
     assert [one.is_known for one in along] == [False, True, False, True]
 
 
+def test_text_that_had_not_come_to_its_end_is_not_known() -> None:
+    assert not felt(key("a", "bcd", error=CANCELLED), key("ab", "cd"))[1].is_known
+
+
 def test_cancelled_request_tells_how_long_that_took() -> None:
     [one] = felt(key("a", error=CANCELLED))
     assert one.is_cancelled
