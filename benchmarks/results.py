@@ -125,7 +125,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
             Change(
                 subject=old["subject"],
                 name=old["name"],
-                unit=old["unit"],
+                unit=old.get("unit", ""),
                 before=old["median"],
                 after=new["median"],
                 ratio=new["median"] / old["median"],

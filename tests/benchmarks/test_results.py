@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.figures import figure, ratio
+from benchmarks.figures import as_json, figure, ratio
 from benchmarks.goals import LATENCY_GOALS, check_goals
 from benchmarks.machine import busy_note
 from benchmarks.report import draw, plain, print_results
@@ -111,3 +111,10 @@ def test_plot_without_matplotlib_says_what_to_install(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(BenchmarkError, match=r"foretype\[training\]"):
         draw(results(1.0), tmp_path / "plot.png")
+
+
+def test_figure_without_a_unit_is_compared() -> None:
+    made = results(1.0)
+    made["figures"] = as_json([figure("server", "share", "", [0.5])])
+    [one] = compare(made, made)
+    assert (one.unit, one.ratio) == ("", 1.0)
