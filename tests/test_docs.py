@@ -71,7 +71,7 @@ def test_settings_in_the_documents_exist(block: Block) -> None:
 def commands() -> list[tuple[str, str]]:
     found = []
     for block in blocks("console", "bash", "sh"):
-        for line in block.code.splitlines():
+        for line in block.code.replace("\\\n", " ").splitlines():
             command = line.removeprefix("$ ").split("#")[0].strip()
             words = command.split()
             if words[:2] == ["python", "-m"] and words[2] in MODULES:

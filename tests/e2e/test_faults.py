@@ -333,8 +333,10 @@ def test_settings_are_pulled_from_a_client_that_has_them() -> None:
             )
         )
         client.wait_ready()
-        kinds = [p["value"]["kind"] for p in client.notified("$/progress")]
-        assert kinds == ["begin", "end"]
+        progress = client.wait_for(
+            lambda: (told := client.notified("$/progress")) and len(told) > 1 and told
+        )
+        assert [p["value"]["kind"] for p in progress] == ["begin", "end"]
         client.open(URI, "x = ")
         assert client.complete(URI, 0, 4) == []
         client.answers["workspace/configuration"] = [{"enabled": True}]
