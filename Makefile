@@ -35,7 +35,8 @@ demo: $(VENV)/.serving ## a real server completes a real file while you watch
 
 editors: $(VENV)/.developing
 	@scripts/install-neovim || echo "Neovim can't be had here; its tests are skipped."
-	@scripts/install-vscode || echo "VS Code can't be had here; its tests are skipped."
+	@scripts/install-vscode && scripts/vscode-package || \
+		echo "VS Code can't be had here; its tests are skipped."
 
 test: $(VENV)/.developing editors ## all that CI runs: lint, types, unit, parity and end-to-end tests
 	$(MAKE) check
@@ -61,7 +62,7 @@ bench: $(VENV)/.developing ## a short set of measurements
 	$(BIN)/python -m benchmarks latency --short
 
 vscode: ## build the VS Code extension (.vsix)
-	cd editor-clients/vscode && npm ci --no-fund --no-audit && npm run package
+	scripts/vscode-package
 
 clean: ## delete what the commands above made
 	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
