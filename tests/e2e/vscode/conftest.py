@@ -37,6 +37,7 @@ T = TypeVar("T")
 USER_SETTINGS = {
     "workbench.startupEditor": "none",
     "workbench.tips.enabled": False,
+    "workbench.reduceMotion": "on",
     "telemetry.telemetryLevel": "off",
     "update.mode": "none",
     "extensions.autoCheckUpdates": False,
@@ -334,7 +335,8 @@ class Window:
         """Keep a part of the screen as vscode-NAME.png, where IMAGES says or beside the logs."""
         folder = Path(os.environ.get("IMAGES", self.server.folder))
         part = {"x": left, "y": top, "width": 900 - left, "height": bottom - top}
-        self.page.screenshot(path=folder / f"vscode-{name}.png", clip=part)
+        path = folder / f"vscode-{name}.png"
+        self.page.screenshot(path=path, clip=part, animations="disabled")
 
 
 class Record:
