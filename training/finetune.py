@@ -59,12 +59,14 @@ N_EPOCHS = 3
 N_ROWS = 4
 LEAST_TRAIN_BYTES = 20_000
 LEAST_HELD_BACK_LINES = 20
-MOST_POINTS = 120
+# Judging is bounded, too: on two busy cores it must not take longer than learning.
+MOST_POINTS = 60
+JUDGED_CHARS = 60_000
 # A result is refused if held-back lines gain less than this, or general code loses more.
 LEAST_GAIN = 0.01
 MOST_LOSS = 0.03
-GENERAL_FILES = 24
-GENERAL_CHARS = 6000
+GENERAL_FILES = 12
+GENERAL_CHARS = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +287,7 @@ def judge(
 ) -> Judgement:
     """Score the held-back lines in their files, general texts, and completed held-back lines."""
     named.model.eval()
+    held_back = bounded(held_back, seed)
     own = total([_score_lines(named, h) for h in held_back])
     points = _points(held_back, seed)
     complete = model_completer(named.model, named.tokenizer, named.order)
@@ -295,6 +298,17 @@ def judge(
         exact_share=n_exact / max(1, len(points)),
         n_points=len(points),
     )
+
+
+def bounded(held_back: Sequence[HeldBack], seed: int) -> list[HeldBack]:
+    """Return texts in a random order until `JUDGED_CHARS` are reached; at least one."""
+    chosen: list[HeldBack] = []
+    room = JUDGED_CHARS
+    for held in random.Random(seed).sample(held_back, len(held_back)):
+        if not chosen or len(held.text) <= room:
+            chosen.append(held)
+            room -= len(held.text)
+    return chosen
 
 
 def _score_lines(named: NamedModel, held: HeldBack) -> Score:
