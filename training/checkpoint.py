@@ -83,7 +83,7 @@ class Checkpoint:
     rng: Tensor
 
 
-def foretype_facts(licence: str, card: str = "README.md") -> dict[str, object]:
+def foretype_facts(licence: str, card: str = "") -> dict[str, object]:
     """Return what `foretype.json` tells the exporter: fill-in-the-middle tokens, end, licence."""
     return {
         "fim": {
@@ -91,7 +91,6 @@ def foretype_facts(licence: str, card: str = "README.md") -> dict[str, object]:
             "suffix": FIM_SUFFIX,
             "middle": FIM_MIDDLE,
             "order": "spm",
-            "orders": ["spm", "psm"],
         },
         "end": END,
         "license": licence,

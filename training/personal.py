@@ -6,6 +6,7 @@ where things lie and in which order they happen; learning and judging stand in `
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -22,6 +23,8 @@ from training.errors import CheckpointError, FinetuneError
 from training.evaluate import load_named
 from training.finetune import Finetuned, Judgement, Method, finetune
 from training.repository import SplitBy, read_repository
+
+logger = logging.getLogger(__name__)
 
 # The embedded bundle, which carries its weights beside the graph.
 EMBEDDED = Path(__file__).parents[1] / "server" / "embedded"
@@ -74,14 +77,16 @@ def personalize(request: Request) -> Outcome:
     )
     since = f", lines added since {repository.since[:10]}" if repository.since else ""
     report = report_of(tuned, f"split by {repository.split_by}{since}")
+    logger.info("judged:\n%s", report)
     if (refusal := tuned.refusal()) is not None:
         raise FinetuneError(f"the result is refused and nothing was changed. {refusal}\n{report}")
     name = request.name or default_name(request.path)
     checkpoint = data_folder() / "checkpoints" / name
     _private(checkpoint)
-    facts = foretype_facts("private: learned from the user's own code")
+    facts = foretype_facts("private: learned from the user's own code", "README.md")
     if base.order is not None:
         facts["fim"] = {**_object(facts["fim"]), "order": base.order}
+    (checkpoint / "README.md").write_text(f"# {name}\n\n{report}\n", encoding="utf-8")
     save_model(checkpoint, tuned.model, base.tokenizer, facts, torch.float16)
     bundle = data_folder() / "models" / name if request.exports else None
     if bundle is not None:

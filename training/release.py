@@ -51,7 +51,7 @@ def release(
     model, tokenizer = load_model(step)
     if not isinstance(model, Gpt2):
         raise CheckpointError(f"{step} is a recurrent baseline; only a GPT-2 is released")
-    save_model(output, model, tokenizer, foretype_facts(LICENCE), torch.float16)
+    save_model(output, model, tokenizer, foretype_facts(LICENCE, "README.md"), torch.float16)
     saved = json.loads((step / STATE).read_text(encoding="utf-8"))
     config = model.network.config
     sizes = {k: getattr(config, k) for k in ("n_layer", "n_head", "n_embd", "n_positions")}

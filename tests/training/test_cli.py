@@ -78,6 +78,7 @@ def test_results_become_tables_and_a_card(
     text = (card / "README.md").read_text()
     assert "Packages never trained on (dev)" in text
     assert "BLEU|nrefs:1" in text
+    assert (card / "README.md").is_file()
     assert json.loads((card / "foretype.json").read_text())["fim"]["order"] == "spm"
     model, _ = load_model(card)
     assert model.training is False
