@@ -117,10 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--revision", default="", help="branch, tag or commit on the Hub (default: the newest)")
     add(
         "--fim-order",
-        type=_one_of(get_args(FimOrder)),
-        metavar="spm|psm",
+        type=_one_of((*get_args(FimOrder), "none")),
+        metavar="spm|psm|none",
         help="fill-in-the-middle order that the model was trained for (default: as foretype.json "
-        "in the checkpoint says, else psm)",
+        "in the checkpoint says, else psm); none: the text after the cursor is not given to it",
     )
     add(
         "--no-checkpoint",

@@ -20,7 +20,7 @@ from export.checkpoint import Checkpoint, load_model, read_checkpoint, read_weig
 from export.fused import ARCHITECTURES, TENSORS, FusedOptions, build_fused, check_fusable
 from export.hub import download_checkpoint, is_hub_name
 from export.portable import check_portable, write_portable
-from export.special_tokens import find_special_tokens, read_facts
+from export.special_tokens import FimChoice, find_special_tokens, read_facts
 from export.staging import check_target, staged_folder
 from server.bundle import (
     CHECKPOINT_FOLDER,
@@ -32,7 +32,6 @@ from server.bundle import (
     Bundle,
     Dtype,
     FileRecord,
-    FimOrder,
     Layout,
     Manifest,
     TensorNames,
@@ -71,7 +70,7 @@ class ExportOptions:
     name: str = ""
     """Empty: the checkpoint's name."""
     revision: str = ""
-    fim_order: FimOrder | None = None
+    fim_order: FimChoice | None = None
     with_checkpoint: bool = True
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from export.checkpoint import read_json
 from server.bundle import TOKENIZER_FILE, FimOrder, FimTokens, SpecialTokens
 from server.errors import CheckpointError, nearest_name
 
 FACTS_FILE = "foretype.json"
+FimChoice = FimOrder | Literal["none"]
 
 # (prefix, suffix, middle) as published models name them.
 FIM_NAMES = (
@@ -67,12 +68,13 @@ def read_facts(folder: Path) -> Facts:
 
 
 def find_special_tokens(
-    folder: Path, config: Mapping[str, Any], facts: Facts, order: FimOrder | None = None
+    folder: Path, config: Mapping[str, Any], facts: Facts, order: FimChoice | None = None
 ) -> SpecialTokens:
     """Return the special tokens' ids, from foretype.json or by their usual names.
 
     An `order` that is given overrides foretype.json; psm where neither says anything, as published
-    models were mostly trained on it. The config's `eos_token_id` is the end if no name tells it.
+    models were mostly trained on it; "none" for a model that fills the middle badly. The config's
+    `eos_token_id` is the end if no name tells it.
 
     Raises:
         CheckpointError: tokenizer.json lacks a token that foretype.json names, or no end is known.
@@ -87,10 +89,11 @@ def find_special_tokens(
             )
         return ids[token]
 
-    return SpecialTokens(
-        end=id_of(facts.end) if facts.end else _usual_end(ids, config, folder),
-        fim=_declared_fim(facts.fim, id_of, order) if facts.fim else _usual_fim(ids, order),
-    )
+    end = id_of(facts.end) if facts.end else _usual_end(ids, config, folder)
+    if order == "none":
+        return SpecialTokens(end=end)
+    fim = _declared_fim(facts.fim, id_of, order) if facts.fim else _usual_fim(ids, order)
+    return SpecialTokens(end=end, fim=fim)
 
 
 def token_ids(path: Path) -> dict[str, int]:

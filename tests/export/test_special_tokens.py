@@ -58,6 +58,7 @@ def test_order_on_the_command_line_wins(tmp_path: Path) -> None:
     for given in (facts, Facts()):
         found = find_special_tokens(folder, {}, given, "spm").fim
         assert found == FimTokens(prefix=3, suffix=4, middle=5, order="spm")
+        assert find_special_tokens(folder, {}, given, "none").fim is None
 
 
 def test_foretype_json_names_tokens_and_order(tmp_path: Path) -> None:
