@@ -1,5 +1,6 @@
 """The command line: one sentence for each error, and no half bundle however it is ended."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_help_needs_neither_torch_nor_onnx() -> None:
         ),
         (["--layout", "fuse"], "did you mean 'fused'?"),
         (["--device", "gpu"], "'gpu' is unknown; "),
-        (["--fim-order", "pms"], "known: psm, spm"),
+        (["--fim-order", "pms"], "known: none, psm, spm"),
     ],
 )
 def test_unknown_choice_gets_the_nearest_name(
@@ -113,7 +114,7 @@ def test_export_ends_with_sizes_parity_and_speed(
     assert code == 0
     for part in ("[tiny]: fused int8", "model.onnx", "decode relative error", "loss difference"):
         assert part in text
-    assert "CPUExecutionProvider: prefill of 72 tokens" in " ".join(text.split())
+    assert re.search(r"CPUExecutionProvider: prefill of \d+ tokens [\d.]+ ms", text)
     assert f"written to {tmp_path / 'bundle'}" in text
     assert read_bundle(tmp_path / "bundle").manifest.name == "[tiny]"
 
