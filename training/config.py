@@ -17,7 +17,7 @@ from training.errors import ConfigError
 ModelKind = Literal["gpt2", "lstm", "rnn"]
 ScheduleKind = Literal["constant", "linear", "cosine", "step", "wsd"]
 OptimizerKind = Literal["muon", "adamw"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 T = TypeVar("T")
 

@@ -40,6 +40,7 @@ from training.config import Config, ScheduleConfig, as_table
 from training.errors import CheckpointError, DivergedError
 from training.model import build_model, n_parameters
 from training.optimizers import build_optimizers, load_state_tensors, set_lr, state_tensors
+from training.precision import matmul_dtype
 from training.schedules import advanced, lr_factor
 from training.threads import machine_load, threads_for_load
 from training.tokenizer import bytes_per_id, special_ids
@@ -92,7 +93,9 @@ class Trainer:
             n_vocab = tokenizer.get_vocab_size()
             model = build_model(config.model, n_vocab, end, config.run.seed)
         self.model = model.to(self.device)
-        self.optimizers = build_optimizers(self.model, config.optimizer)
+        self._dtype, why = matmul_dtype(config.run.precision, self.device)
+        logger.info("matrices are multiplied in %s: %s", self._dtype, why)
+        self.optimizers = build_optimizers(self.model, config.optimizer, self._dtype)
         self.batches = Batches(
             data.train, tokenizer, config.fim, n_ctx=config.model.n_ctx, seed=config.run.seed
         )
@@ -121,9 +124,7 @@ class Trainer:
         stage = self.config.stage_at(self.state.step)
         ids, labels = self.batches.batch(self.state.cursor, stage.n_rows, stage.n_ctx)
         self.model.train()
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.run.precision == "bf16"
-        ):
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
             loss = self._loss(
                 torch.from_numpy(ids).to(self.device), torch.from_numpy(labels).to(self.device)
             )

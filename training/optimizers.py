@@ -13,10 +13,13 @@ from training.errors import CheckpointError
 from training.muon import Muon
 
 
-def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    model: nn.Module, config: OptimizerConfig, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a network; each group carries its peak as `peak_lr`.
 
-    Muon gets the matrices inside the blocks; embeddings, norms and biases are AdamW's in any case.
+    Muon gets the matrices inside the blocks and multiplies them in `dtype`; embeddings, norms and
+    biases are AdamW's in any case.
     """
     matrices: dict[str, Tensor] = {}
     others: dict[str, Tensor] = {}
@@ -38,6 +41,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
             lr=config.muon_lr,
             momentum=config.muon_momentum,
             weight_decay=config.muon_weight_decay,
+            dtype=dtype,
         )
         rest = [{"params": list(others.values()), "weight_decay": 0.0}]
         optimizers = [muon, _adamw(rest, config)]
