@@ -20,7 +20,7 @@ from export.checkpoint import Checkpoint, load_model, read_checkpoint, read_weig
 from export.fused import ARCHITECTURES, TENSORS, FusedOptions, build_fused, check_fusable
 from export.hub import download_checkpoint, is_hub_name
 from export.portable import check_portable, write_portable
-from export.special_tokens import FimChoice, find_special_tokens, read_facts
+from export.special_tokens import FACTS_FILE, FimChoice, find_special_tokens, read_facts
 from export.staging import check_target, staged_folder
 from server.bundle import (
     CHECKPOINT_FOLDER,
@@ -115,7 +115,7 @@ def export_bundle(options: ExportOptions, progress: Progress) -> ExportReport:
         tensors = _write_graph(staging, checkpoint, plan, weights, model)
         shutil.copyfile(checkpoint.folder / TOKENIZER_FILE, staging / TOKENIZER_FILE)
         if options.with_checkpoint:
-            _write_checkpoint(staging / CHECKPOINT_FOLDER, checkpoint.config, weights)
+            _write_checkpoint(staging / CHECKPOINT_FOLDER, checkpoint, weights)
         progress("comparing with PyTorch")
         manifest = replace(plan, tensors=tensors)
         manifest, speed = _validate(Bundle(folder=staging, manifest=manifest), model, options)
@@ -216,12 +216,15 @@ def _write_graph(
     return TENSORS
 
 
-def _write_checkpoint(folder: Path, config: Mapping[str, Any], weights: Weights) -> None:
-    """Write what the PyTorch fallback loads, in the checkpoint's own precision."""
+def _write_checkpoint(folder: Path, checkpoint: Checkpoint, weights: Weights) -> None:
+    """Write what the PyTorch fallback loads and training goes on from, in its own precision."""
     from safetensors.torch import save_file
 
     folder.mkdir()
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    config = json.dumps(checkpoint.config, indent=2) + "\n"
+    (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
+    if (checkpoint.folder / FACTS_FILE).exists():
+        shutil.copyfile(checkpoint.folder / FACTS_FILE, folder / FACTS_FILE)
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
     save_file(contiguous, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it readable by its owner alone

@@ -34,13 +34,16 @@ class Facts:
     """What foretype.json in a checkpoint says; everything is optional.
 
     {"fim": {"prefix": "<|fim_prefix|>", "suffix": ..., "middle": ..., "order": "spm"},
-     "end": "<|endoftext|>", "license": "Apache-2.0", "card": "..."}
+     "end": "<|endoftext|>", "license": "Apache-2.0", "card": "...",
+     "learned": {"step": 9000, "tokens": 30000000}}
     """
 
     fim: Mapping[str, str] | None = None
     end: str = ""
     license: str = ""
     card: str = ""
+    learned: Mapping[str, int] | None = None
+    """How far training has come, for those who go on from here; an export carries it along."""
 
 
 def read_facts(folder: Path) -> Facts:
@@ -53,17 +56,20 @@ def read_facts(folder: Path) -> Facts:
     if not path.exists():
         return Facts()
     raw = read_json(path)
-    known = ("fim", "end", "license", "card")
+    known = ("fim", "end", "license", "card", "learned")
     for name, value in raw.items():
         if name not in known:
             raise CheckpointError(f"{path} has the field {name!r}{nearest_name(name, known)}")
-        if name != "fim" and not isinstance(value, str):
+        if name not in ("fim", "learned") and not isinstance(value, str):
             raise CheckpointError(f"{path}: {name} is {value!r}, must be a string")
     fim = raw.get("fim")
     if fim is not None and not _is_fim(fim):
         raise CheckpointError(
             f"{path}: fim must give prefix, suffix and middle as tokens, and order as spm or psm"
         )
+    learned = raw.get("learned")
+    if learned is not None and not _is_count(learned):
+        raise CheckpointError(f"{path}: learned must count step and tokens")
     return Facts(**raw)
 
 
@@ -149,4 +155,12 @@ def _is_fim(fim: object) -> bool:
         and set(fim) <= {"prefix", "suffix", "middle", "order"}
         and all(isinstance(fim.get(name), str) for name in ("prefix", "suffix", "middle"))
         and fim.get("order", "psm") in get_args(FimOrder)
+    )
+
+
+def _is_count(learned: object) -> bool:
+    return (
+        isinstance(learned, dict)
+        and set(learned) == {"step", "tokens"}
+        and all(type(value) is int for value in learned.values())
     )

@@ -35,6 +35,7 @@ from training.tokenizer import END, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, load_tok
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
+FACTS = "foretype.json"
 LATEST = "latest"
 # Where an exported bundle keeps the weights that it was made from.
 BUNDLE_WEIGHTS = "checkpoint"
@@ -83,9 +84,11 @@ class Checkpoint:
     rng: Tensor
 
 
-def foretype_facts(licence: str, card: str = "") -> dict[str, object]:
-    """Return what `foretype.json` tells the exporter: fill-in-the-middle tokens, end, licence."""
-    return {
+def foretype_facts(
+    licence: str, card: str = "", learned: TrainState | None = None
+) -> dict[str, object]:
+    """Return what `foretype.json` tells: fill-in-the-middle tokens, end, licence, progress."""
+    facts: dict[str, object] = {
         "fim": {
             "prefix": FIM_PREFIX,
             "suffix": FIM_SUFFIX,
@@ -96,6 +99,26 @@ def foretype_facts(licence: str, card: str = "") -> dict[str, object]:
         "license": licence,
         "card": card,
     }
+    if learned is not None:
+        facts["learned"] = {"step": learned.step, "tokens": learned.cursor}
+    return facts
+
+
+def learned_of(folder: Path) -> TrainState:
+    """Return how far the training of a released checkpoint, or of an exported bundle, had come.
+
+    Raises:
+        CheckpointError: its `foretype.json` does not tell.
+    """
+    path = folder / FACTS
+    if (folder / BUNDLE_WEIGHTS / FACTS).is_file():
+        path = folder / BUNDLE_WEIGHTS / FACTS
+    learned = _read_json(path).get("learned")
+    if not isinstance(learned, dict) or not all(
+        isinstance(learned.get(key), int) for key in ("step", "tokens")
+    ):
+        raise CheckpointError(f"{path} does not say how far training has come")
+    return TrainState(step=learned["step"], cursor=learned["tokens"])
 
 
 def save_model(
@@ -108,7 +131,7 @@ def save_model(
     """Write a model as a Hugging Face folder (or, for a recurrent one, its like)."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    _write_json(folder / "foretype.json", dict(facts))
+    _write_json(folder / FACTS, dict(facts))
     if isinstance(model, Gpt2):
         network = model.network
         config = {**network.config.to_diff_dict(), "torch_dtype": str(dtype).split(".")[1]}
@@ -174,11 +197,13 @@ def load_model(folder: Path) -> tuple[nn.Module, Tokenizer]:
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
-    """Read the weights of a folder into a network of the same sizes.
+    """Read the weights of a folder, or of an exported bundle, into a network of the same sizes.
 
     Raises:
         CheckpointError: they are missing, damaged, or of another shape.
     """
+    if (folder / BUNDLE_WEIGHTS / WEIGHTS).is_file():
+        folder = folder / BUNDLE_WEIGHTS
     tensors = _read_tensors(folder / WEIGHTS)
     target = model.network if isinstance(model, Gpt2) else model
     own = target.state_dict()

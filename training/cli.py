@@ -54,6 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     tokenizer = _command(commands, "tokenizer", _tokenizer, "learn the BPE and pack all splits")
     _config_and_work(tokenizer)
+    tokenizer.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="pack with this one instead of learning one"
+    )
 
     train = _command(commands, "train", _train, "train a model, or go on with it")
     _config_and_work(train)
@@ -66,6 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="RUN",
         help="branch off another run: from its last step, learning rate linearly to zero",
+    )
+    train.add_argument(
+        "--continue-from",
+        type=Path,
+        metavar="FOLDER",
+        help="go on from a released checkpoint or bundle, with warm-up and a fresh optimizer",
     )
     _add_results_commands(commands)
     _add_finetune_command(commands)
@@ -176,6 +185,7 @@ def _tokenizer(args: argparse.Namespace) -> None:
         sample_bytes=config.tokenizer.sample_bytes,
         min_frequency=config.tokenizer.min_frequency,
         seed=config.run.seed,
+        given=args.tokenizer,
     )
     print(json.dumps(record, indent=1))
 
@@ -191,6 +201,7 @@ def _train(args: argparse.Namespace) -> None:
         run=args.output or args.work / "runs" / config.name,
         resumes=args.resume,
         cooldown_from=args.cooldown_from,
+        continue_from=args.continue_from,
         minutes=args.minutes,
         n_steps=args.steps,
     )

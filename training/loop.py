@@ -33,6 +33,8 @@ from training.checkpoint import (
     TrainState,
     foretype_facts,
     latest_step,
+    learned_of,
+    load_weights,
     read_step,
     save_step,
 )
@@ -63,6 +65,8 @@ class Plan:
     resumes: bool = False
     # A checkpoint to branch off with a fresh schedule that falls to zero.
     cooldown_from: Path | None = None
+    # A released checkpoint or bundle to go on from, warming up anew: what lasts between machines.
+    continue_from: Path | None = None
     minutes: float | None = None
     n_steps: int | None = None
 
@@ -226,6 +230,11 @@ def _start(trainer: Trainer, config: Config, plan: Plan) -> ScheduleConfig:
         trainer.state = dataclasses.replace(
             trainer.state, schedule_step=0, progress=0.0, elapsed_s=0.0
         )
+    elif plan.continue_from is not None:
+        # Source: Wen et al. 2024, "Understanding Warmup-Stable-Decay Learning Rates", 2410.05192:
+        # a run that goes on from cooled weights (WSD-S) loses nothing against the stable branch.
+        load_weights(plan.continue_from, trainer.model)
+        trainer.state = learned_of(plan.continue_from)
     elif plan.resumes:
         raise CheckpointError(f"{plan.run} holds no whole checkpoint to resume from")
     if plan.cooldown_from is not None:

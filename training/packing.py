@@ -19,7 +19,13 @@ from tokenizers import Tokenizer
 from training.corpus import read_split, sha256_of
 from training.errors import CorpusError
 from training.manifest import SPLITS
-from training.tokenizer import compression, encode, learn_tokenizer, special_ids
+from training.tokenizer import (
+    compression,
+    encode,
+    learn_tokenizer,
+    load_tokenizer,
+    special_ids,
+)
 
 # Texts of which bytes per token are told, per split.
 N_COMPRESSION_TEXTS = 200
@@ -37,12 +43,25 @@ def sample_texts(corpus: Path, n_bytes: int, seed: int) -> Iterator[str]:
 
 
 def learn_and_pack(
-    corpus: Path, folder: Path, *, n_vocab: int, sample_bytes: int, min_frequency: int, seed: int
+    corpus: Path,
+    folder: Path,
+    *,
+    n_vocab: int,
+    sample_bytes: int,
+    min_frequency: int,
+    seed: int,
+    given: Path | None = None,
 ) -> dict[str, object]:
-    """Learn the tokenizer from the training split, pack all splits, return the record."""
+    """Learn the tokenizer from the training split, pack all splits, return the record.
+
+    A tokenizer that is `given` is used as it is: a model goes on only with its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    texts = sample_texts(corpus, sample_bytes, seed)
-    tokenizer = learn_tokenizer(texts, n_vocab, min_frequency)
+    if given is None:
+        texts = sample_texts(corpus, sample_bytes, seed)
+        tokenizer = learn_tokenizer(texts, n_vocab, min_frequency)
+    else:
+        tokenizer = load_tokenizer(given)
     path = folder / "tokenizer.json"
     tokenizer.save(str(path))
     record: dict[str, object] = {

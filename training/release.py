@@ -22,6 +22,7 @@ from training.checkpoint import (
     OPTIMIZER,
     STATE,
     WEIGHTS,
+    TrainState,
     foretype_facts,
     latest_step,
     load_model,
@@ -51,16 +52,19 @@ def release(
     model, tokenizer = load_model(step)
     if not isinstance(model, Gpt2):
         raise CheckpointError(f"{step} is a recurrent baseline; only a GPT-2 is released")
-    save_model(output, model, tokenizer, foretype_facts(LICENCE, "README.md"), torch.float16)
     saved = json.loads((step / STATE).read_text(encoding="utf-8"))
+    learned = TrainState(**saved["state"])
+    save_model(
+        output, model, tokenizer, foretype_facts(LICENCE, "README.md", learned), torch.float16
+    )
     config = model.network.config
     sizes = {k: getattr(config, k) for k in ("n_layer", "n_head", "n_embd", "n_positions")}
     card = model_card(
         name=saved["record"]["config"]["name"],
         sizes={**sizes, "n_vocab": config.vocab_size, "parameters": n_parameters(model)},
         run={
-            "step": saved["state"]["step"],
-            "tokens": saved["state"]["cursor"],
+            "step": learned.step,
+            "tokens": learned.cursor,
             "hours": hours_of(run),
         },
         corpus=json.loads((corpus / "summary.json").read_text(encoding="utf-8")),

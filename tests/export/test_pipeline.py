@@ -95,6 +95,18 @@ def test_checkpoint_in_a_bundle_reads_as_the_one_it_came_from(
     assert read_weights(copied).keys() == read_weights(original).keys()
 
 
+def test_facts_of_a_checkpoint_travel_with_its_weights(
+    own_checkpoint: Path, tmp_path: Path
+) -> None:
+    facts = '{"license": "MIT", "learned": {"step": 12, "tokens": 768}}'
+    (own_checkpoint / "foretype.json").write_text(facts, encoding="utf-8")
+    bundle = export(own_checkpoint, tmp_path / "bundle")
+
+    assert bundle.checkpoint_path is not None
+    assert (bundle.checkpoint_path / "foretype.json").read_text(encoding="utf-8") == facts
+    assert "checkpoint/foretype.json" in bundle.manifest.files
+
+
 def test_checkpoint_can_be_left_out(checkpoint: Path, tmp_path: Path) -> None:
     bundle = export(checkpoint, tmp_path / "bundle", with_checkpoint=False)
 

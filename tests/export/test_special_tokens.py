@@ -109,6 +109,7 @@ def test_declared_token_that_the_tokenizer_lacks_is_refused(tmp_path: Path) -> N
         ({"fim": {"prefix": "a", "suffix": "b"}}, "fim must give prefix, suffix and middle"),
         ({"fim": {"prefix": "a", "suffix": "b", "middle": "c", "order": "pms"}}, "spm or psm"),
         ({"fim": "psm"}, "fim must give"),
+        ({"learned": {"step": "3"}}, "learned must count step and tokens"),
         ([], "holds list"),
     ],
 )

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from training import checkpoint as checkpoints
-from training.checkpoint import latest_step, load_model
+from training.checkpoint import foretype_facts, latest_step, load_model, save_model
 from training.config import (
     Config,
     CorpusConfig,
@@ -221,3 +221,30 @@ def test_minutes_end_a_run_whose_steps_would_not(
     trainer = train(endless, tokenizer, data, Plan(run=tmp_path, minutes=0.02))
     assert trainer.state.progress == 1.0
     assert latest_step(tmp_path) is not None
+
+
+def test_training_goes_on_from_what_was_released(
+    config: Config, tokenizer: Tokenizer, data: Data, tmp_path: Path
+) -> None:
+    """Weights, step and position in the data are taken over; schedule and optimizer begin anew."""
+    first = train(config, tokenizer, data, Plan(run=tmp_path / "first"))
+    released = tmp_path / "released"
+    facts = foretype_facts("Apache-2.0", learned=first.state)
+    save_model(released, first.model, tokenizer, facts)
+    goes_on = train(
+        config, tokenizer, data, Plan(run=tmp_path / "second", continue_from=released, n_steps=3)
+    )
+    assert goes_on.state.step == first.state.step + 3
+    assert goes_on.state.cursor > first.state.cursor
+    rows = [json.loads(row) for row in (tmp_path / "second/log.jsonl").read_text().splitlines()]
+    assert rows[-1]["dev_bits"] < 1.5 * first.state.best_bits
+
+
+def test_a_checkpoint_that_does_not_tell_how_far_it_came_is_refused(
+    config: Config, tokenizer: Tokenizer, data: Data, tmp_path: Path
+) -> None:
+    trainer = Trainer(config, tokenizer, data)
+    save_model(tmp_path / "plain", trainer.model, tokenizer, foretype_facts("Apache-2.0"))
+    plan = Plan(run=tmp_path / "run", continue_from=tmp_path / "plain")
+    with pytest.raises(CheckpointError, match="how far training has come"):
+        train(config, tokenizer, data, plan)
