@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -74,6 +74,37 @@ class TextDelta:
     """Natural log of the probability of the tokens in this delta, given all before."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceFile:
+    """A text that the engine may learn from: a file of the workspace, or an open document as it is
+    in the editor.
+    """
+
+    path: str
+    """Relative to the workspace, with forward slashes; names the source. A file and its open
+    document share it."""
+    text: str
+    """With LF line ends."""
+    is_open: bool = False
+    """It is open in the editor: what stands here counts as near."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryInfo:
+    """How much the engine knows of the workspace, and whether that helped."""
+
+    n_files: int = 0
+    n_tokens: int = 0
+    n_bytes: int = 0
+    """Memory that the index holds, by its own count."""
+    n_left_out: int = 0
+    """Files that the bound in bytes left no room for."""
+    n_answers: int = 0
+    """Answers that were made since the start."""
+    n_helped: int = 0
+    """Those of them in which the memory changed or vouched for a token, or drafted one."""
+
+
 @dataclass(slots=True, kw_only=True)
 class EngineUsage:
     """Counts and times of one request, filled in while the engine runs."""
@@ -105,7 +136,8 @@ class EngineInfo:
 
 
 class CompletionEngine(ABC):
-    """Completes text. Every method is called from one worker thread, one call at a time.
+    """Completes text. Every method is called from one worker thread, one call at a time, except for
+    those on memory (`learn`, `unlearn`, `memory`), which any thread may call at any moment.
 
     A plugin's class is found through the entry-point group `foretype.engines` and made by `load`.
     """
@@ -149,6 +181,30 @@ class CompletionEngine(ABC):
 
     def forget(self, document: str) -> None:  # noqa: B027 - optional
         """Drop what is remembered of a closed document."""
+
+    def learn(  # noqa: B027 - optional
+        self, files: Sequence[WorkspaceFile], cancel: CancelToken
+    ) -> None:
+        """Take texts into the memory of the workspace, in place of what was known of their paths.
+
+        May be called from any thread, also while `stream` runs on another: an answer in the making
+        sees the memory as it was or as it is now, never half of it. Two calls at once wait for each
+        other. Returns when all is known, or soon after a cancel with a part of it known.
+        """
+
+    def unlearn(self, paths: Sequence[str]) -> None:  # noqa: B027 - optional
+        """Drop texts from the memory: from the next token on they say nothing.
+
+        May be called from any thread; never waits for a `learn`.
+
+        Args:
+            paths: of files, exactly as they were learned; a folder's name stands for no file.
+        """
+
+    @property
+    def memory(self) -> MemoryInfo:
+        """How much is known of the workspace; may be asked from any thread."""
+        return MemoryInfo()
 
     def close(self) -> None:  # noqa: B027 - optional
         """Give back what the engine holds."""
