@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch._inductor import config as inductor_config
 from torch.nn import functional
 
 from training.batches import IGNORED, Batches
@@ -44,7 +45,7 @@ from training.model import build_model, n_parameters
 from training.optimizers import build_optimizers, load_state_tensors, set_lr, state_tensors
 from training.precision import matmul_dtype
 from training.schedules import advanced, lr_factor
-from training.threads import machine_load, threads_for_load
+from training.threads import OtherWork, threads_beside
 from training.tokenizer import bytes_per_id, special_ids
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,6 @@ LOG = "log.jsonl"
 LICENCE = "Apache-2.0"
 # Steps whose mean duration tells how many more fit into the time.
 PACE_STEPS = 30
-# How often a run looks at the machine's load; its average follows within a minute.
-THREAD_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +86,7 @@ class Trainer:
     ) -> None:
         """Begin at step 0, with a network of the config's sizes or one that is given."""
         self.n_cores = os.cpu_count() or 1
+        self._others = OtherWork()
         torch.set_num_threads(config.run.n_threads or 1)
         torch.set_flush_denormal(True)
         self.config = config
@@ -106,6 +106,8 @@ class Trainer:
         self.state = TrainState()
         self._loss: Callable[[Tensor, Tensor], Tensor] = self._plain_loss
         if config.run.compiles:
+            # So that compiled steps follow `set_num_threads`, as all others do.
+            inductor_config.cpp.dynamic_threads = True
             self._loss = torch.compile(self._plain_loss, dynamic=False)
         self._dev = eval_windows(data.dev, config.model.n_ctx, config.run.n_eval_windows)
         self._bytes_per_id = torch.from_numpy(bytes_per_id(tokenizer))
@@ -167,12 +169,12 @@ class Trainer:
 
     def follow_load(self) -> None:
         """Take as many threads as other work leaves free, if the config leaves that open."""
-        if self.config.run.n_threads == 0:
+        if self.config.run.n_threads == 0 and (n_others := self._others.n_cores()) is not None:
             n_now = torch.get_num_threads()
-            n_threads = threads_for_load(n_now, machine_load(), self.n_cores)
+            n_threads = threads_beside(n_now, n_others, self.n_cores)
             if n_threads != n_now:
                 torch.set_num_threads(n_threads)
-                logger.info("%d threads from here on", n_threads)
+                logger.debug("%d threads from here on", n_threads)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over optimizer, random state and position; the weights are in already."""
@@ -278,8 +280,7 @@ def _run(
             elapsed_s=now - began,
         )
         step = trainer.state.step
-        if step % THREAD_STEPS == 0:
-            trainer.follow_load()
+        trainer.follow_load()
         if step % run.log_every_steps == 0 or is_last:
             n_tokens = trainer.state.cursor - cursor
             write(

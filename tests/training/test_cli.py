@@ -11,7 +11,6 @@ from training.checkpoint import latest_step, load_model
 from training.cli import main
 from training.config import CONFIG_FOLDER
 from training.lr_range import RangePoint, steepest_factor
-from training.threads import threads_for_load
 
 TINY = ["--config", str(CONFIG_FOLDER / "tiny.toml"), "--work"]
 
@@ -128,11 +127,3 @@ def test_the_steepest_place_lies_before_the_minimum() -> None:
         for i, (a, b) in enumerate(zip(losses, curve, strict=True))
     ]
     assert steepest_factor(points) == 10.0
-
-
-@pytest.mark.parametrize(
-    ("n_now", "load", "expected"),
-    [(1, 1.0, 2), (2, 2.1, 2), (2, 3.0, 1), (1, 1.6, 1), (2, 2.6, 2), (1, 5.0, 1)],
-)
-def test_threads_follow_the_load(n_now: int, load: float, expected: int) -> None:
-    assert threads_for_load(n_now, load, n_cores=2) == expected
