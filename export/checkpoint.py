@@ -6,15 +6,18 @@ only of fields that transformers' own class for the architecture declares by nam
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from server.backends.pytorch_config import (
+    COMPUTED_TENSORS,
+    declared_fields,
+    make_config,
+)
 from server.bundle import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec
 from server.errors import BundleError, CheckpointError, UnsupportedModelError, nearest_name
 
@@ -27,12 +30,6 @@ if TYPE_CHECKING:
 INDEX_FILE = f"{WEIGHTS_FILE}.index.json"
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 JSON_BYTES = 64_000_000  # above any tokenizer or index known to us; a larger one is refused
-
-# Fields of transformers' base class that shape a decoder; its others choose code or devices.
-BASE_FIELDS = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
-# Buffers that old checkpoints carry and transformers computes by itself.
-COMPUTED = re.compile(r"\.(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
-PLAIN_TEXT = re.compile(r"[\w .+-]*")  # names of activations and the like: no path, no address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +70,11 @@ def read_checkpoint(folder: Path, source: str = "", revision: str = "") -> Check
         raise UnsupportedModelError(
             f"{folder / CONFIG_FILE} is of quantized weights; export the original checkpoint"
         )
-    config = _known_config(architecture, raw, folder / CONFIG_FILE)
+    config_class = _config_class(architecture)
+    try:
+        config = make_config(config_class, raw)
+    except ValueError as exc:
+        raise CheckpointError(f"{folder / CONFIG_FILE} {exc}") from exc
     return Checkpoint(
         folder=folder,
         architecture=architecture,
@@ -163,7 +164,7 @@ def _check_tensors(
     unknown = [
         name
         for name in found
-        if name not in shapes and name not in tied and not COMPUTED.search(name)
+        if name not in shapes and name not in tied and not COMPUTED_TENSORS.search(name)
     ]
     missing = [name for name in shapes if name not in found]
     if missing or unknown:
@@ -259,47 +260,15 @@ def exportable_architectures() -> list[str]:
         name
         for name, config in CONFIG_MAPPING.items()
         if config in MODEL_FOR_CAUSAL_LM_MAPPING
-        and "is_encoder_decoder" not in _declared_fields(config)
+        and "is_encoder_decoder" not in declared_fields(config)
     }
     supported = TasksManager.get_supported_model_type_for_task("text-generation-with-past", "onnx")
     return sorted(known & {name.replace("-", "_") for name in supported})
 
 
-def _declared_fields(config_class: Any) -> list[str]:
-    names = list(inspect.signature(config_class.__init__).parameters)[1:]
-    names += [name for name in BASE_FIELDS if name not in names]
-    return [n for n in names if n not in ("kwargs", "args") and not n.startswith("_")]
-
-
 def _declared_values(config: PretrainedConfig) -> dict[str, Any]:
     values = config.to_dict()
-    return {name: values[name] for name in _declared_fields(type(config)) if name in values}
-
-
-def _known_config(architecture: str, raw: Mapping[str, Any], path: Path) -> PretrainedConfig:
-    config_class = _config_class(architecture)
-    aliases = {new: old for new, old in config_class.attribute_map.items() if new in raw}
-    values = dict(raw) | {old: raw[new] for new, old in aliases.items() if old not in raw}
-    fields = {n: values[n] for n in _declared_fields(config_class) if n in values}
-    for name, value in fields.items():
-        _check_plain(name, value, path)
-    try:
-        config: PretrainedConfig = config_class(**fields)
-    except (TypeError, ValueError, KeyError, AttributeError) as exc:
-        raise CheckpointError(f"{path} is malformed: {exc}") from exc
-    return config
-
-
-def _check_plain(name: str, value: object, path: Path) -> None:
-    match value:
-        case str() if not PLAIN_TEXT.fullmatch(value):
-            raise CheckpointError(f"{path} sets {name} to {value!r}, which is no plain name")
-        case dict():
-            for key, item in value.items():
-                _check_plain(f"{name}.{key}", item, path)
-        case list():
-            for item in value:
-                _check_plain(name, item, path)
+    return {name: values[name] for name in declared_fields(type(config)) if name in values}
 
 
 def _read_tensors(paths: list[Path]) -> Weights:

@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from server.backends.pytorch_config import make_config
 from training.config import ModelConfig
 from training.errors import CheckpointError
 from training.model import Gpt2, Recurrent, build_model
@@ -40,24 +41,6 @@ LATEST = "latest"
 # Where an exported bundle keeps the weights that it was made from.
 BUNDLE_WEIGHTS = "checkpoint"
 N_KEPT = 2
-# What GPT2Config is allowed to read from a file: sizes and nothing that makes transformers act.
-CONFIG_KEYS = (
-    "n_layer",
-    "n_head",
-    "n_embd",
-    "n_positions",
-    "vocab_size",
-    "n_inner",
-    "activation_function",
-    "layer_norm_epsilon",
-    "attn_pdrop",
-    "embd_pdrop",
-    "resid_pdrop",
-    "tie_word_embeddings",
-    "scale_attn_weights",
-    "bos_token_id",
-    "eos_token_id",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +171,10 @@ def load_model(folder: Path) -> tuple[nn.Module, Tokenizer]:
         )
         model = build_model(sizes, config["n_vocab"], 0, seed=0)
     elif kind == "gpt2":
-        known = {k: config[k] for k in CONFIG_KEYS if k in config}
-        model = Gpt2(GPT2LMHeadModel(GPT2Config(**known)))
+        try:
+            model = Gpt2(GPT2LMHeadModel(make_config(GPT2Config, config)))
+        except ValueError as exc:
+            raise CheckpointError(f"{folder / 'config.json'} {exc}") from exc
     else:
         raise CheckpointError(f"{folder}: config.json is of {kind or 'no type'}; gpt2 is needed")
     load_weights(folder, model)

@@ -7,23 +7,17 @@ not know the backend's contract.
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from server.backends.pytorch_config import COMPUTED_TENSORS, make_config
 from server.bundle import CONFIG_FILE, WEIGHTS_FILE, ModelSpec
 from server.errors import BackendUnavailableError, BundleError
 
 CONFIG_BYTES = 1_000_000  # far above any config of a decoder
-# Fields of transformers' base class that shape a decoder; its others choose code or devices.
-BASE_FIELDS = ("tie_word_embeddings",)
-PLAIN_TEXT = re.compile(r"[\w .+-]*")  # names of activations and the like: no path, no address
-# Buffers that old checkpoints carry and transformers computes by itself.
-COMPUTED = re.compile(r"\.(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")
 
 
 def import_torch() -> Any:
@@ -83,14 +77,10 @@ def read_config(path: Path) -> Any:
     config_class = CONFIG_MAPPING[architecture]
     if config_class not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise BackendUnavailableError(f"{architecture!r} is no causal language model")
-    names = [*inspect.signature(config_class.__init__).parameters, *BASE_FIELDS]
-    fields = {name: raw[name] for name in names if name in raw and name != "self"}
-    for name, value in fields.items():
-        _check_plain(name, value, path)
     try:
-        return config_class(**fields)
-    except (TypeError, ValueError, KeyError, AttributeError) as exc:
-        raise BundleError(f"{path} is malformed: {exc}; export the model again") from exc
+        return make_config(config_class, raw)
+    except ValueError as exc:
+        raise BundleError(f"{path} {exc}; export the model again") from exc
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
@@ -103,18 +93,6 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(raw, dict):
         raise BundleError(f"{path} holds {type(raw).__name__}, expected an object")
     return raw
-
-
-def _check_plain(name: str, value: object, path: Path) -> None:
-    match value:
-        case str() if not PLAIN_TEXT.fullmatch(value):
-            raise BundleError(f"{path} sets {name} to {value!r}, which is no plain name")
-        case dict():
-            for key, item in value.items():
-                _check_plain(f"{name}.{key}", item, path)
-        case list():
-            for item in value:
-                _check_plain(name, item, path)
 
 
 def _check_sizes(config: Any, spec: ModelSpec, path: Path) -> None:
@@ -161,7 +139,7 @@ def _fill(network: Any, path: Path) -> None:
     except (SafetensorError, OSError, RuntimeError) as exc:
         raise BundleError(f"{path} can't be loaded ({exc}); export the model again") from exc
     tied = set(network._tied_weights_keys or ()) if network.config.tie_word_embeddings else set()
-    unlike = (set(missing) - tied) | {name for name in unknown if not COMPUTED.search(name)}
+    unlike = (set(missing) - tied) | {name for name in unknown if not COMPUTED_TENSORS.search(name)}
     if unlike:
         names = ", ".join(sorted(unlike)[:4])
         raise BundleError(f"{path} lacks or adds the weights {names}; export the model again")
