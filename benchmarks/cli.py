@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -25,6 +27,11 @@ from benchmarks.results import Recorder, compare, differences, read_results, wri
 from benchmarks.subjects import SubjectSpec
 from server.bundle import Bundle
 from server.errors import CompletionServerError
+from server.options import Options, apply_settings
+from training.replay import RULES
+
+if TYPE_CHECKING:
+    from benchmarks.usefulness import Held
 
 FAILED, INTERRUPTED = 2, 130
 PAGE_WIDTH = 170
@@ -72,6 +79,18 @@ def make_parser() -> argparse.ArgumentParser:
     peers.set_defaults(run=_peers)
     _add_measuring(peers)
 
+    for name, run, text in (
+        ("quality", _quality, "lines completed at fixed cursors of held-out packages"),
+        ("replay", _replay, "keystrokes saved by a simulated typist"),
+    ):
+        useful = commands.add_parser(name, help=text)
+        useful.set_defaults(run=run)
+        _add_held_out(useful)
+    useful.add_argument("--rule", choices=RULES, default="full", help="what the typist accepts")
+    useful.add_argument(
+        "--latency-ms", type=float, help="of every answer; without it, as long as it took"
+    )
+
     report = commands.add_parser("report", help="show, draw and compare results files")
     report.set_defaults(run=_report)
     report.add_argument("files", nargs="*", type=Path, metavar="RESULTS.json")
@@ -94,6 +113,27 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--short", action="store_true", help="fewer rounds, under two minutes")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the results")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the times")
+
+
+def _add_held_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="", help="a bundle; without it the embedded model")
+    parser.add_argument(
+        "--corpus", type=Path, required=True, help="what `python -m training corpus` wrote"
+    )
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--files", type=int, default=12, help="per package")
+    parser.add_argument("--points", type=int, default=400, help="cursors in all, for quality")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a server setting as JSON, such as minConfidence=0.3; for ablations",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the results")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the curve (quality)")
 
 
 def _throughput(arguments: argparse.Namespace, command: str, console: Console) -> None:
@@ -175,6 +215,94 @@ def _peers(arguments: argparse.Namespace, command: str, console: Console) -> Non
         throughput.measure(recorder, specs, token_ids, plan, step)
     recorder.goals = check_goals(PEER_GOALS, recorder.ratios, "any")
     _finish(recorder, arguments, console)
+
+
+def _quality(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks.calibration import CurvePoint, draw_curve
+    from benchmarks.served import serving
+    from benchmarks.usefulness import quality
+    from training.card import lines_table
+
+    recorder, options, held = _useful("quality", command, arguments)
+    files = held.files()
+    points = held.points(files)
+    with serving(options) as served, _bar(console, len(points)) as step:
+        recorder.raw = quality(served, files, points, step)
+    _finish_useful(recorder, arguments, console)
+    print(lines_table(recorder.raw))
+    chosen = CurvePoint(**recorder.raw["chosen"])
+    print(
+        f"\n{recorder.raw['n_points']} cursors; minConfidence {chosen.threshold:g} would show "
+        f"{chosen.coverage:.0%}, of which {chosen.precision:.0%} are right"
+    )
+    if arguments.plot is not None:
+        curve = [CurvePoint(**point) for point in recorder.raw["curve"]]
+        title = f"{recorder.settings['model']}, {held.split} packages"
+        draw_curve(curve, chosen, title, arguments.plot)
+
+
+def _replay(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks.served import serving
+    from benchmarks.usefulness import choose_regions, replay_all
+    from training.card import replay_table
+    from training.replay import Typist
+
+    recorder, options, held = _useful("replay", command, arguments)
+    regions = choose_regions(held.files(), held.seed)
+    typist = Typist(rule=arguments.rule)
+    with serving(options) as served, _bar(console, len(regions)) as step:
+        recorder.raw = {
+            "typist": asdict(typist),
+            "latency_ms": arguments.latency_ms,
+            "systems": replay_all(served, regions, typist, arguments.latency_ms, step),
+        }
+    _finish_useful(recorder, arguments, console)
+    print(replay_table(recorder.raw))
+
+
+def _useful(
+    kind: str, command: str, arguments: argparse.Namespace
+) -> tuple[Recorder, Options, Held]:
+    """Return where results go, what is served, and what it is asked."""
+    from benchmarks.usefulness import Held
+
+    given = {}
+    for item in arguments.set:
+        name, equals, value = item.partition("=")
+        try:
+            given[name] = json.loads(value)
+        except ValueError as exc:
+            raise BenchmarkError(f"--set {item}: {value!r} is no JSON") from exc
+        if not equals:
+            raise BenchmarkError(f"--set {item}: NAME=VALUE is expected")
+    asked = {"model": arguments.model, "threads": arguments.threads, **given}
+    options, warnings = apply_settings(Options(), asked)
+    if warnings:
+        raise BenchmarkError("; ".join(warnings))
+    held = Held(
+        corpus=arguments.corpus,
+        split=arguments.split,
+        files_per_package=arguments.files,
+        n_points=arguments.points,
+        seed=arguments.seed,
+    )
+    bundle = open_bundle(arguments.model, None, lambda _: None)
+    recorder = _recorder(
+        kind,
+        command,
+        arguments,
+        bundle,
+        split=held.split,
+        files_per_package=held.files_per_package,
+        **given,
+    )
+    return recorder, options, held
+
+
+def _finish_useful(recorder: Recorder, arguments: argparse.Namespace, console: Console) -> None:
+    if arguments.output is not None:
+        write_results(recorder.finish(), arguments.output)
+        console.print(f"written to {arguments.output}", markup=False)
 
 
 def _report(arguments: argparse.Namespace, command: str, console: Console) -> None:

@@ -48,6 +48,18 @@ def lines_table(results: Mapping[str, Any]) -> str:
     return table([*head, "answered"], rows)
 
 
+def replay_table(results: Mapping[str, Any]) -> str:
+    """Return what a simulated typist saves with each system, as Markdown."""
+    head = ["system", "keystrokes saved", "characters accepted", "accepted of shown"]
+    head += ["shown per line", "quiet at line ends", "without the model"]
+    keys = ("ksr", "rocc", "accepted_of_shown", "shown_per_line", "quiet_rate", "known_share")
+    rows = [
+        [name, *(_interval(figures[key], 3) for key in keys)]
+        for name, figures in results["systems"].items()
+    ]
+    return table(head, rows)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
