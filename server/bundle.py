@@ -3,6 +3,7 @@
     manifest.json            this module's `Manifest`, with the SHA-256 of every other file
     model.onnx               the graph
     tokenizer.json           read by the `tokenizers` library
+    memory.json              how much the memory of the workspace counts; may be absent
     checkpoint/              config.json and model.safetensors, for the PyTorch fallback; may be
     absent
 
@@ -27,6 +28,7 @@ FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
+MEMORY_FILE = "memory.json"
 CHECKPOINT_FOLDER = "checkpoint"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -174,6 +176,11 @@ class Bundle:
     def tokenizer_path(self) -> Path:
         """The tokenizer's JSON."""
         return self.folder / TOKENIZER_FILE
+
+    @property
+    def memory_path(self) -> Path | None:
+        """How much the memory of the workspace counts, or None if the bundle doesn't say."""
+        return self.folder / MEMORY_FILE if MEMORY_FILE in self.manifest.files else None
 
     @property
     def checkpoint_path(self) -> Path | None:

@@ -110,6 +110,14 @@ class Options:
         "", "Address of an OpenAI-style completion server, for the `http` engine.", at_start=True
     )
     http_model: str = setting("", "Model name that the `http` engine asks for.", at_start=True)
+    memory_bytes: int = setting(
+        64_000_000,
+        "Memory of the workspace, at the most: 6 to 8 bytes per token; what finds no room is left "
+        "out.",
+        minimum=0,
+        maximum=2_000_000_000,
+        at_start=True,
+    )
     blocked_plugins: tuple[str, ...] = setting(
         (), "Names of plugins that are not loaded.", at_start=True
     )
@@ -167,6 +175,17 @@ class Options:
         "Least mean probability per token of a completion that is shown while typing.",
         minimum=0.0,
         maximum=1.0,
+    )
+    memory: str = setting(
+        "workspace",
+        "What completions may learn from while you type: your `workspace`, the `document` alone, "
+        "or nothing (`off`).",
+        choices=("workspace", "document", "off"),
+    )
+    drafts: bool = setting(
+        True,
+        "Whether text that is there already is drafted and verified several tokens at a time; "
+        "completions stay the same.",
     )
     fill_in_middle: str = setting(
         "auto",

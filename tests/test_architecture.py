@@ -31,10 +31,17 @@ FLOORS = {
     "server.__main__": 7,
 }
 # The doors between the rooms: the only modules of the text room that see token ids.
-DOORS = {"server.completion.engines.local"}
+DOORS = {"server.completion.engines.local", "server.completion.engines.local_memory"}
 PURE = (
     "server.decoding.sampling",
     "server.decoding.healing",
+    "server.decoding.memory.stream",
+    "server.decoding.memory.suffix_array",
+    "server.decoding.memory.recall",
+    "server.decoding.memory.mixture",
+    "server.decoding.memory.drafts",
+    "server.decoding.memory.answer",
+    "server.decoding.memory.coefficients",
     "server.completion.window",
     "server.completion.stopping",
     "server.completion.trimming",
@@ -44,7 +51,7 @@ PURE = (
     "server.documents",
 )
 IMPURE_IMPORTS = {"os", "time", "random", "socket", "subprocess", "threading", "asyncio", "io"}
-BUNDLE_NAMES = ("manifest.json", "model.onnx", "tokenizer.json", "model.safetensors")
+BUNDLE_NAMES = ("manifest.json", "model.onnx", "tokenizer.json", "model.safetensors", "memory.json")
 
 
 def module_name(path: Path) -> str:

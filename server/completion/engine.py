@@ -14,6 +14,7 @@ from typing import Literal
 
 from server.options import Options, SamplingOptions
 
+MemoryScope = Literal["workspace", "document", "off"]
 FinishReason = Literal["stop", "length", "deadline", "cancelled"]
 
 
@@ -59,6 +60,11 @@ class EngineRequest:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     candidate: int = 0
     """Index of the candidate: 0 is the first; others are sampled so that they differ."""
+    memory: MemoryScope = "workspace"
+    """What the engine may draw on besides its model: all that it has learned, the document alone,
+    or nothing."""
+    drafts: bool = True
+    """Whether text that is there already may be drafted; never changes the answer."""
     single_line: bool = False
     """A hint that nothing after the first line end will be shown."""
     is_explicit: bool = False

@@ -6,9 +6,10 @@ Decides whether a request is answered from what is there. Starts nothing and rea
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from server.completion.cache import PrefixTrie
-from server.completion.engine import EngineRequest
+from server.completion.engine import EngineRequest, MemoryScope
 from server.completion.filters import FilterChain
 from server.completion.generation import Generation, Offer
 from server.completion.languages import indentation, last_line
@@ -29,6 +30,8 @@ class GenerationSettings:
     sampling: SamplingOptions
     max_new_tokens: int
     fill_in_middle: str
+    memory: MemoryScope
+    drafts: bool
     candidate: int
 
 
@@ -60,6 +63,8 @@ def offer_settings(
         sampling=options.sampling,
         max_new_tokens=options.max_new_tokens,
         fill_in_middle=options.fill_in_middle,
+        memory=cast(MemoryScope, options.memory),
+        drafts=options.drafts,
         candidate=candidate,
     )
     return OfferSettings(
@@ -196,6 +201,8 @@ def engine_request(
         max_new_tokens=settings.max_new_tokens,
         sampling=settings.sampling,
         candidate=settings.candidate,
+        memory=settings.memory,
+        drafts=settings.drafts,
         single_line=single_line,
         is_explicit=request.trigger == "invoked",
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,10 +16,13 @@ from server.decoding.generate import (
     PREFILL_CHUNK_TOKENS,
     Progress,
     Propose,
+    Timed,
     generate_tokens,
+    no_draft,
     prefill,
 )
 from server.decoding.kv_caches import CachedSequence, KVCaches
+from server.decoding.memory.drafts import Pace
 from server.decoding.prompt import Prompt
 from server.decoding.sampling import Choose, ChosenToken, log_softmax
 from server.errors import BackendFailedError
@@ -69,6 +73,10 @@ class Job:
     is_cancelled: Callable[[], bool]
     owner: str = ""
     """Whose KV caches are used; see `Decoder.forget`."""
+    propose: Propose = no_draft
+    """Drafts what follows, once all healed tokens are confirmed."""
+    pace: Pace | None = None
+    """Is told how long passes take."""
     progress: Progress = field(default_factory=Progress)
 
 
@@ -181,7 +189,7 @@ class Decoder:
                 usage.drafted_tokens = progress.n_drafted
                 usage.accepted_tokens = progress.n_accepted
 
-            for token in _tokens(job, sequence):
+            for token in _tokens(job, sequence, self._clock):
                 book()
                 is_first = False
                 yield token
@@ -196,7 +204,9 @@ class Decoder:
         return self._kv_caches
 
 
-def _tokens(job: Job, sequence: CachedSequence) -> Iterator[ChosenToken]:
+def _tokens(
+    job: Job, sequence: CachedSequence, clock: Callable[[], float]
+) -> Iterator[ChosenToken]:
     """Prefill in chunks, then generate; the last chunk goes with the first token, which spares a
     pass.
     """
@@ -217,18 +227,34 @@ def _tokens(job: Job, sequence: CachedSequence) -> Iterator[ChosenToken]:
         end_ids=job.end_ids,
         max_new_tokens=job.max_new_tokens,
         is_cancelled=job.is_cancelled,
-        propose=_propose_healed(job.prompt.healed_ids),
+        propose=_propose_healed(job.prompt.healed_ids, job.propose),
+        timed=_timed(job.pace, clock) if job.pace is not None else None,
     )
 
 
-def _propose_healed(healed_ids: tuple[int, ...]) -> Propose:
+def _timed(pace: Pace, clock: Callable[[], float]) -> Timed:
+    """Return what tells a pace how long each pass takes."""
+
+    @contextmanager
+    def timed(n_tokens: int) -> Iterator[None]:
+        begun_s = clock()
+        yield
+        pace.took(n_tokens, clock() - begun_s)
+
+    return timed
+
+
+def _propose_healed(healed_ids: tuple[int, ...], then: Propose) -> Propose:
     """Return what proposes the tokens that were taken back, as long as they are confirmed.
 
-    Mostly the network would choose the same ones: then healing costs no pass at all.
+    Mostly the network would choose the same ones: then healing costs no pass at all. What follows
+    them is drafted along.
     """
 
     def propose(generated: Sequence[int]) -> Sequence[int]:
         n_done = len(generated)
-        return healed_ids[n_done:] if tuple(generated) == healed_ids[:n_done] else ()
+        if n_done >= len(healed_ids) or tuple(generated) != healed_ids[:n_done]:
+            return then(generated)
+        return [*healed_ids[n_done:], *then(healed_ids)]
 
     return propose

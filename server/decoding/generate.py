@@ -7,6 +7,7 @@ text, nor what the tokens mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +22,9 @@ FinishReason = Literal["stop", "length", "cancelled"]
 Propose = Callable[[Sequence[int]], Sequence[int]]
 """The tokens generated so far in, tokens that probably follow them out. They are verified in one
 pass and change nothing but the number of passes."""
+
+Timed = Callable[[int], AbstractContextManager[None]]
+"""The number of tokens of a pass in, what is put around the pass out."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,6 +82,7 @@ def generate_tokens(
     max_new_tokens: int,
     is_cancelled: Callable[[], bool],
     propose: Propose = no_draft,
+    timed: Timed | None = None,
 ) -> Iterator[ChosenToken]:
     """Yield token after token, until `progress` has a finish reason.
 
@@ -94,6 +99,7 @@ def generate_tokens(
         max_new_tokens: limit of all generated tokens.
         is_cancelled: asked before each pass.
         propose: asked before each pass.
+        timed: put around each pass.
     """
     generated = progress.generated
     while True:
@@ -109,7 +115,8 @@ def generate_tokens(
         # A pass needs a token to give logits for, even if the cache holds them all.
         sequence.truncate(n_seen - 1)
         lacking = [*prompt, *generated][sequence.n_tokens :]
-        logits = sequence.forward(lacking + draft, n_logits=len(draft) + 1)
+        with timed(len(lacking) + len(draft)) if timed is not None else nullcontext():
+            logits = sequence.forward(lacking + draft, n_logits=len(draft) + 1)
         chosen = _verify(logits, generated, draft, choose, end_ids)
         sequence.truncate(n_seen + len(chosen) - 1)
         progress.n_drafted += len(draft)

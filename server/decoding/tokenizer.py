@@ -92,6 +92,14 @@ class Tokenizer:
         """Return the token ids of a text; never a special token, never an id from V on."""
         return self.encode_words(text).token_ids
 
+    def encode_aside(self, text: str) -> list[int]:
+        """Return what `encode` returns, letting other threads run meanwhile."""
+        # The library gives way to other threads in batches alone.
+        ids: list[int] = self._encoder.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        if ids and (max(ids) >= self.n_vocab or not self.special_ids.isdisjoint(ids)):
+            return self.encode(text)
+        return ids
+
     def encode_words(self, text: str) -> EncodedText:
         """Return the token ids of a text and where its words start."""
         encoding = self._encoder.encode(text, add_special_tokens=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,13 +23,18 @@ from server.completion.engine import (
     EngineInfo,
     EngineRequest,
     EngineUsage,
+    MemoryInfo,
     TextDelta,
+    WorkspaceFile,
 )
+from server.completion.engines.local_memory import LocalMemory
 from server.completion.window import HEAD_CHARS, Window, choose_order, place_window, suffix_limit
 from server.decoding.decoder import Decoder, Job
+from server.decoding.generate import no_draft
 from server.decoding.healing import Vocabulary, count_healed, make_healing, spelled
+from server.decoding.memory.answer import AnswerMemory
 from server.decoding.prompt import Prompt, build_prompt
-from server.decoding.sampling import Choose, make_choose
+from server.decoding.sampling import Choose, Processor, make_choose
 from server.decoding.tokenizer import Detokenizer, IncrementalEncoder, Tokenizer
 from server.errors import UnknownBackendError
 from server.options import Options
@@ -37,6 +42,7 @@ from server.options import Options
 logger = logging.getLogger(__name__)
 
 N_FIM_TOKENS = 3
+DEFAULT_MEMORY_BYTES = Options().memory_bytes
 MAX_DOCUMENTS = 32  # Whose windows are remembered: a few kilobytes each. Guessed.
 MAX_WINDOWS = 4  # Of one document, so that going back and forth finds what was prefilled. Guessed.
 MAX_PARTS = 512  # Lines whose tokens are remembered: those of a suffix and a context. Guessed.
@@ -53,6 +59,8 @@ class _Plan:
     healed: bytes
     """What the generated tokens must spell before anything new."""
     end_ids: frozenset[int]
+    context_ids: list[int]
+    """Tokens of the window's prefix that are left when the healed ones are taken back."""
 
 
 class _DocumentMemory:
@@ -64,6 +72,9 @@ class _DocumentMemory:
         """The last used first."""
         self.encode_part = lru_cache(MAX_PARTS)(lambda text: tuple(tokenizer.encode(text)))
         """Token ids of lines, suffix and context, which are asked for again and again."""
+        self.encode_before = IncrementalEncoder(tokenizer).encode
+        """Token ids of all that stands before the cursor, beyond the window too."""
+        self.encode_after = lru_cache(2)(lambda text: tuple(tokenizer.encode(text)))
 
     def remember(self, window: Window) -> None:
         """Put a window first, in the place of the one that it grew from."""
@@ -74,7 +85,13 @@ class _DocumentMemory:
 class LocalEngine(CompletionEngine):
     """Completes text with the network of a bundle."""
 
-    def __init__(self, bundle: Bundle, backends: BackendChoice) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backends: BackendChoice,
+        *,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    ) -> None:
         """Read a bundle's tokenizer.
 
         Raises:
@@ -92,6 +109,7 @@ class LocalEngine(CompletionEngine):
             bundle.tokenizer_path, self._manifest.spec.n_vocab, {special.end} | self._fim_ids
         )
         self._vocabulary = Vocabulary(self._tokenizer.token_bytes)
+        self._workspace = LocalMemory(bundle, self._tokenizer, memory_bytes)
         self._documents: OrderedDict[str, _DocumentMemory] = OrderedDict()
 
     @classmethod
@@ -107,7 +125,7 @@ class LocalEngine(CompletionEngine):
             logger.warning("%s; keeping 'auto'", exc)
             backends = BackendChoice.from_options(bundle, replace(options, backend="auto"))
             backends.skipped.append(Skipped(Attempt(options.backend, options.device), str(exc)))
-        return cls(bundle, backends)
+        return cls(bundle, backends, memory_bytes=options.memory_bytes)
 
     @property
     def info(self) -> EngineInfo:
@@ -133,25 +151,31 @@ class LocalEngine(CompletionEngine):
     ) -> Iterator[TextDelta]:
         """Yield the completion piece by piece; a backend that fails is replaced on the way."""
         plan = self._plan(request)
+        recalled = self._recalled(request, plan)
         job = Job(
             prompt=plan.prompt,
-            choose=self._make_choose(request, plan),
+            choose=self._make_choose(request, plan, recalled),
             end_ids=plan.end_ids,
             max_new_tokens=request.max_new_tokens + len(plan.prompt.healed_ids),
             is_cancelled=lambda: cancel.is_cancelled,
             owner=request.document,
+            propose=recalled.propose if recalled and request.drafts else no_draft,
+            pace=self._workspace.pace,
         )
         detokenizer = Detokenizer(self._tokenizer.token_bytes, n_skipped=len(plan.healed))
         logprob = 0.0
-        for token in self._decoder.run(job, usage):
-            logprob += token.logprob
-            if text := detokenizer.add(token.token_id):
-                yield TextDelta(text=text, logprob=logprob)
-                logprob = 0.0
-                if request.single_line and "\n" in text:
-                    usage.finish_reason = "stop"
-                    return
-        usage.finish_reason = job.progress.finish_reason
+        try:
+            for token in self._decoder.run(job, usage):
+                logprob += token.logprob
+                if text := detokenizer.add(token.token_id):
+                    yield TextDelta(text=text, logprob=logprob)
+                    logprob = 0.0
+                    if request.single_line and "\n" in text:
+                        usage.finish_reason = "stop"
+                        return
+            usage.finish_reason = job.progress.finish_reason
+        finally:  # The consumer may have had enough.
+            self._workspace.count(helped=recalled is not None and recalled.n_helped > 0)
 
     def rate(self, request: EngineRequest, text: str, cancel: CancelToken) -> float | None:
         """Return the log-probability per token of a text after the request's prefix."""
@@ -168,6 +192,19 @@ class LocalEngine(CompletionEngine):
         """Drop windows and KV caches of a closed document."""
         self._documents.pop(document, None)
         self._decoder.forget(document)
+
+    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
+        """Take texts into the memory of the workspace; from any thread."""
+        self._workspace.learn(files, cancel)
+
+    def unlearn(self, paths: Sequence[str]) -> None:
+        """Silence texts at once; from any thread."""
+        self._workspace.unlearn(paths)
+
+    @property
+    def memory(self) -> MemoryInfo:
+        """How much is known of the workspace; from any thread."""
+        return self._workspace.info
 
     def close(self) -> None:
         """Stop the backends."""
@@ -198,7 +235,12 @@ class LocalEngine(CompletionEngine):
             n_healed=n_healed,
         )
         end_ids = {self._manifest.special_tokens.end} | (self._fim_ids if window.order else set())
-        return _Plan(prompt=prompt, healed=healed, end_ids=frozenset(end_ids))
+        return _Plan(
+            prompt=prompt,
+            healed=healed,
+            end_ids=frozenset(end_ids),
+            context_ids=prefix_ids[: len(prefix_ids) - n_healed],
+        )
 
     def _place_window(self, request: EngineRequest, memory: _DocumentMemory) -> Window:
         fim = self._manifest.special_tokens.fim
@@ -219,8 +261,21 @@ class LocalEngine(CompletionEngine):
             count_prefix=lambda text: len(memory.encoder.encode(text)),
         )
 
-    def _make_choose(self, request: EngineRequest, plan: _Plan) -> Choose:
-        """Compose what a token is chosen by; further processors take their place here."""
+    def _recalled(self, request: EngineRequest, plan: _Plan) -> AnswerMemory | None:
+        """Return the memory as this answer asks it; None: it asks nothing."""
+        if request.memory == "off" and not request.drafts:
+            return None
+        memory = self._memory(request.document)
+        before = memory.encode_before(request.prefix)
+        # Text that is taken back is written anew, so it must not be there to be copied.
+        before = before[: len(before) - len(plan.prompt.healed_ids)]
+        after = memory.encode_after(request.suffix)
+        return self._workspace.for_answer(request, plan.context_ids, before, after)
+
+    def _make_choose(
+        self, request: EngineRequest, plan: _Plan, recalled: AnswerMemory | None
+    ) -> Choose:
+        """Compose what a token is chosen by."""
         sampling = request.sampling
         if request.candidate > 0 and sampling.temperature == 0:
             sampling = replace(
@@ -228,10 +283,15 @@ class LocalEngine(CompletionEngine):
                 temperature=CANDIDATE_TEMPERATURE,
                 top_p=min(sampling.top_p, CANDIDATE_TOP_P),
             )
+        processors: list[Processor] = []
+        if recalled is not None and request.memory != "off":
+            processors.append(recalled.process)
+        if plan.healed:  # After the mixture: what is forbidden stays so.
+            processors.append(make_healing(self._vocabulary, plan.healed))
         return make_choose(
             sampling,
             np.random.default_rng([sampling.seed, request.candidate]),
-            processors=[make_healing(self._vocabulary, plan.healed)] if plan.healed else [],
+            processors=processors,
             forbidden_ids=[i for i in self._vocabulary.silent_ids if i not in plan.end_ids],
         )
 

@@ -80,7 +80,9 @@ def make_engine(tmp_path: Path):
 
 
 def request(prefix: str, suffix: str = "", **fields) -> EngineRequest:
-    return EngineRequest(document="file:///a.py", prefix=prefix, suffix=suffix, **fields)
+    """What the network alone is asked; `test_local_memory.py` asks the memory too."""
+    alone = {"memory": "off", "drafts": False}
+    return EngineRequest(document="file:///a.py", prefix=prefix, suffix=suffix, **alone | fields)
 
 
 def complete(engine: LocalEngine, asked: EngineRequest) -> tuple[str, EngineUsage]:

@@ -1,0 +1,112 @@
+"""The local engine's memory of the workspace: texts come in, what they say of token ids goes out.
+
+A door between the rooms, as the engine itself. Any thread may let it learn and forget; answers are
+made on the engine's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from server.bundle import Bundle
+from server.completion.engine import CancelToken, EngineRequest, MemoryInfo, WorkspaceFile
+from server.decoding.memory.answer import AnswerMemory
+from server.decoding.memory.coefficients import Coefficients, read_coefficients
+from server.decoding.memory.drafts import Pace
+from server.decoding.memory.index import LearnedText, Snapshot, WorkspaceIndex
+from server.decoding.memory.recall import DocumentText, Recall
+from server.decoding.memory.stream import TokenWidth
+from server.decoding.tokenizer import Tokenizer
+from server.errors import BundleError
+
+NOTHING = Snapshot()
+
+
+class LocalMemory:
+    """What the local engine knows of the workspace, and how drafts fare."""
+
+    def __init__(self, bundle: Bundle, tokenizer: Tokenizer, max_bytes: int) -> None:
+        """Start empty.
+
+        Raises:
+            BundleError: the bundle's coefficients can't be read.
+        """
+        self._tokenizer = tokenizer
+        self._width = TokenWidth(bundle.manifest.spec.n_vocab)
+        self._index = WorkspaceIndex(self._width, max_bytes)
+        self._coefficients = _coefficients_of(bundle)
+        self._seen: set[str] = set()
+        self._n_answers = 0
+        self._n_helped = 0
+        self.pace = Pace(self._coefficients)
+
+    @property
+    def info(self) -> MemoryInfo:
+        """How much is known, and how often it helped."""
+        snapshot = self._index.snapshot
+        return MemoryInfo(
+            n_files=snapshot.n_texts,
+            n_tokens=snapshot.n_tokens,
+            n_bytes=snapshot.n_bytes,
+            n_left_out=len(snapshot.left_out),
+            n_answers=self._n_answers,
+            n_helped=self._n_helped,
+        )
+
+    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
+        """Take texts in; after a cancel, those that were read by then."""
+
+        def read() -> list[LearnedText]:
+            texts = []
+            for file in files:
+                if cancel.is_cancelled:
+                    break
+                tokens = self._width.pack(self._tokenizer.encode_aside(file.text))
+                # What changes while we watch is what the user works on.
+                is_near = file.is_open or file.path in self._seen
+                texts.append(LearnedText(file.path, tokens, is_near))
+            self._seen.update(text.path for text in texts)
+            return texts
+
+        self._index.learn(read)
+
+    def unlearn(self, paths: Sequence[str]) -> None:
+        """Silence texts at once."""
+        self._index.unlearn(paths)
+
+    def for_answer(
+        self,
+        request: EngineRequest,
+        context: Sequence[int],
+        before: Sequence[int],
+        after: Sequence[int],
+    ) -> AnswerMemory:
+        """Return the memory as one answer asks it.
+
+        Args:
+            request: says whose answer it is and what it may draw on.
+            context: tokens before the first one that is generated.
+            before: tokens of the document up to there.
+            after: tokens of the document from the cursor on.
+        """
+        index = self._index
+        snapshot = (lambda: index.snapshot) if request.memory == "workspace" else lambda: NOTHING
+        document = DocumentText(before, after, self._width)
+        recall = Recall(snapshot, document, request.path, self._width)
+        return AnswerMemory(recall, context, self._coefficients, self.pace)
+
+    def count(self, *, helped: bool) -> None:
+        """Count an answer."""
+        self._n_answers += 1
+        self._n_helped += helped
+
+
+def _coefficients_of(bundle: Bundle) -> Coefficients:
+    """Return what the bundle says, or what was fitted for the embedded model."""
+    path = bundle.memory_path
+    if path is None:
+        return Coefficients()
+    try:
+        return read_coefficients(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise BundleError(f"{path} can't be read ({exc}); export the model again") from exc

@@ -1,0 +1,86 @@
+"""The memory as one answer asks it: once for each token, for the mixture and the draft alike.
+
+Token ids only. Pure but for the snapshot behind the look-ups and the pace that it tells of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from server.decoding.memory.coefficients import Coefficients
+from server.decoding.memory.drafts import Pace
+from server.decoding.memory.mixture import Votes, count_votes, memory_weight, mix
+from server.decoding.memory.recall import Matches, Recall
+from server.decoding.memory.stream import MAX_MATCH_TOKENS
+from server.decoding.sampling import LogProbs
+
+HELPING_WEIGHT = 0.5  # From here on the memory has the greater say in a token.
+
+
+class AnswerMemory:
+    """Recalls what followed the prompt's end and the tokens generated so far."""
+
+    def __init__(
+        self, recall: Recall, context: Sequence[int], coefficients: Coefficients, pace: Pace
+    ) -> None:
+        """Prepare for one answer.
+
+        Args:
+            recall: of the document.
+            context: tokens before the first one that is generated.
+            coefficients: for votes and weights.
+            pace: how long drafts should be; learns from this answer.
+        """
+        self._recall = recall
+        self._context = list(context[-MAX_MATCH_TOKENS:])
+        self._coefficients = coefficients
+        self._pace = pace
+        self._asked: list[int] | None = None
+        self._found: tuple[Matches, Votes] | None = None
+        self._expected: tuple[int, int, int] | None = None
+        self.n_helped = 0
+        """Tokens in which the memory had the greater say."""
+
+    def process(self, generated: Sequence[int], log_probs: LogProbs) -> LogProbs:
+        """Mix what is recalled into the log-probabilities [V]; a `Processor`."""
+        found = self._look(generated)
+        if found is None:
+            return log_probs
+        weight = memory_weight(found[1], log_probs, self._coefficients)
+        self.n_helped += weight >= HELPING_WEIGHT
+        return mix(log_probs, found[1], weight)
+
+    def propose(self, generated: Sequence[int]) -> Sequence[int]:
+        """Return what followed where the longest match stood; a `Propose`."""
+        self._learn_pace(generated)
+        found = self._look(generated)
+        if found is None:
+            return ()
+        matches, votes = found
+        says_top = matches.next_ids == votes.ids[votes.top]
+        best = int(np.where(says_top, matches.lengths, 0).argmax())
+        length = int(matches.lengths[best])
+        self._expected = (len(generated), length, int(matches.next_ids[best]))
+        n_tokens = self._pace.draft_length(length)
+        return matches.follow(best, n_tokens) if n_tokens else ()
+
+    def _learn_pace(self, generated: Sequence[int]) -> None:
+        """Tell whether the token that was expected last came, whether it was drafted or not."""
+        if self._expected is not None:
+            n_before, length, token_id = self._expected
+            if n_before < len(generated):
+                self._pace.saw(length, was_right=generated[n_before] == token_id)
+            self._expected = None
+
+    def _look(self, generated: Sequence[int]) -> tuple[Matches, Votes] | None:
+        """Return what is recalled; asked again for the same tokens, it answers at once."""
+        context = [*self._context, *generated][-MAX_MATCH_TOKENS:]
+        if context != self._asked:
+            matches = self._recall.matches(context)
+            self._asked = context
+            self._found = None
+            if matches.n_matches:
+                self._found = (matches, count_votes(matches, self._coefficients))
+        return self._found

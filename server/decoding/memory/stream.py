@@ -1,0 +1,149 @@
+"""Texts as one stream of token ids, backwards, so that a context is looked up from its end.
+
+A place in the stream is the index of the token *before* it, counted from the stream's end: the
+context that leads to the place then reads forwards from there, and what follows lies just below.
+Pure; does not know how places are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+TokenArray = npt.NDArray[np.unsignedinteger[Any]]
+Places = npt.NDArray[np.int64] | npt.NDArray[np.int32]
+
+MAX_MATCH_TOKENS = 32  # Longer agreement says little more. Guessed.
+FILLED_TOKENS = MAX_MATCH_TOKENS + 1  # At the end of each stream.
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWidth:
+    """How the tokens of one vocabulary are stored: in as few bytes as hold them and two marks."""
+
+    n_vocab: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of one token."""
+        return 2 if self.n_vocab + 1 < 2**16 else 4
+
+    @property
+    def native(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """The type in this machine's byte order."""
+        return np.dtype(np.uint16) if self.n_bytes == 2 else np.dtype(np.uint32)
+
+    @property
+    def ordered(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """The type whose bytes sort as the tokens do: the highest byte first."""
+        return self.native.newbyteorder(">")
+
+    @property
+    def separator(self) -> int:
+        """Stands after every text; no context contains it."""
+        return self.n_vocab
+
+    @property
+    def nothing(self) -> int:
+        """Equals no token and no separator."""
+        return self.n_vocab + 1
+
+    def pack(self, token_ids: Sequence[int] | TokenArray) -> TokenArray:
+        """Return tokens in the type that they are stored in."""
+        return np.asarray(token_ids, self.native)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The end of a context, backwards, as streams store it."""
+
+    data: bytes
+    """At most `MAX_MATCH_TOKENS` tokens, the last one first."""
+    tokens: TokenArray
+    """[MAX_MATCH_TOKENS + 1], filled up with what equals nothing."""
+
+    @classmethod
+    def of(cls, context: Sequence[int], width: TokenWidth) -> Key:
+        """Return the key of a context; of a long one only the end is used."""
+        ids = list(context[-MAX_MATCH_TOKENS:])
+        ids.reverse()
+        data = np.array(ids, width.ordered).tobytes()
+        filler = np.full(FILLED_TOKENS - len(ids), width.nothing, width.ordered).tobytes()
+        return cls(data, np.frombuffer(data + filler, width.native))
+
+
+class Stream:
+    """Several texts, each with a separator after it."""
+
+    def __init__(self, texts: Sequence[TokenArray], width: TokenWidth) -> None:
+        """Join texts.
+
+        Args:
+            texts: [T] each, without separators.
+            width: of the vocabulary.
+        """
+        sizes = np.array([len(text) + 1 for text in texts], np.int64)
+        joined = np.full(int(sizes.sum()), width.separator, width.native)
+        ends = sizes.cumsum()
+        for text, end in zip(texts, ends, strict=True):
+            joined[end - len(text) - 1 : end - 1] = text
+        filler = np.full(FILLED_TOKENS, width.separator, width.native)
+        backwards = np.concatenate([joined[::-1], filler]).astype(width.ordered)
+        self.width = width
+        self.n_tokens = len(joined)
+        """With the separators."""
+        self.data: bytes = backwards.tobytes()
+        """Backwards, and so many separators that every place has a whole context."""
+        self.tokens: TokenArray = np.frombuffer(self.data, width.native)
+        """The same, to be compared for equality only: the byte order is not this machine's."""
+        self.sizes: IntArray = sizes
+        """[n_texts]: tokens of each text and its separator."""
+        self._starts = ends - sizes
+        self._contexts = np.lib.stride_tricks.sliding_window_view(self.tokens, FILLED_TOKENS)
+
+    @property
+    def n_texts(self) -> int:
+        """How many texts there are."""
+        return len(self._starts)
+
+    def text(self, index: int) -> TokenArray:
+        """Return one text."""
+        start = int(self._starts[index])
+        end = int(self._starts[index + 1]) if index + 1 < self.n_texts else self.n_tokens
+        backwards = np.frombuffer(self.data, self.width.ordered)
+        return self.width.pack(backwards[self.n_tokens - end + 1 : self.n_tokens - start][::-1])
+
+    def lengths_at(self, places: Places, key: Key) -> IntArray:
+        """Return how many tokens before each place agree with the end of a context: [M]."""
+        is_other = self._contexts[places] != key.tokens  # [M, MAX_MATCH_TOKENS + 1]
+        lengths: IntArray = is_other.argmax(axis=1)  # The last column differs always.
+        return lengths
+
+    def next_ids(self, places: Places) -> IntArray:
+        """Return the token that stands at each place, or the separator: [M]; no place is 0."""
+        raw = self.tokens[places - 1]
+        ids: IntArray = raw.view(self.width.ordered).astype(np.int64)
+        return ids
+
+    def follow(self, place: int, n_tokens: int) -> list[int]:
+        """Return the tokens from a place on, as many as there are up to the end of its text."""
+        start = max(0, place - n_tokens) * self.width.n_bytes
+        raw = np.frombuffer(self.data[start : place * self.width.n_bytes], self.width.ordered)
+        ids: list[int] = raw[::-1].tolist()
+        if self.width.separator in ids:
+            del ids[ids.index(self.width.separator) :]
+        return ids
+
+    def text_indices(self, places: Places) -> IntArray:
+        """Return which text each place lies in: [M]."""
+        return np.searchsorted(self._starts, self.n_tokens - 1 - places, side="right") - 1
+
+    def offset(self, place: int) -> int:
+        """Return how many tokens of its text stand before a place."""
+        index = int(self.text_indices(np.array([place]))[0])
+        return self.n_tokens - place - int(self._starts[index])

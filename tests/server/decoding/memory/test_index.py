@@ -1,0 +1,162 @@
+"""What is known of the workspace: learned bit by bit, silenced at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.decoding.memory import index as index_module
+from server.decoding.memory.index import LearnedText, WorkspaceIndex
+from server.decoding.memory.recall import Recall
+from server.decoding.memory.stream import TokenWidth
+
+WIDTH = TokenWidth(100)
+ROOM = 1_000_000
+
+
+def text(path: str, ids: Sequence[int], *, is_near: bool = False) -> LearnedText:
+    return LearnedText(path, WIDTH.pack(list(ids)), is_near)
+
+
+def make_index(max_bytes: int = ROOM) -> WorkspaceIndex:
+    return WorkspaceIndex(WIDTH, max_bytes)
+
+
+def recalled(index: WorkspaceIndex, context: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Length, next token and nearness of every match."""
+    found = Recall(lambda: index.snapshot, None, "", WIDTH).matches(context)
+    return sorted(
+        zip(found.lengths.tolist(), found.next_ids.tolist(), found.nearness.tolist(), strict=True)
+    )
+
+
+def next_ids(index: WorkspaceIndex, context: Sequence[int]) -> list[int]:
+    return [token for _, token, _ in recalled(index, context)]
+
+
+paths = st.sampled_from(["a/x.py", "a/y.py", "b/z.py", "b/w.py"])
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("learn"), st.dictionaries(paths, st.lists(st.integers(0, 4)), max_size=3)
+        ),
+        st.tuples(st.just("unlearn"), st.lists(paths, max_size=2)),
+    ),
+    max_size=8,
+)
+
+
+@given(steps=steps, context=st.lists(st.integers(0, 4), min_size=2, max_size=4))
+@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize("young", [3, 10_000])
+def test_changes_one_by_one_equal_a_fresh_start(young: int, steps, context):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "LEAST_YOUNG_TOKENS", young)
+        grown, known = make_index(), {}
+        for kind, what in steps:
+            if kind == "learn":
+                grown.learn(lambda what=what: [text(p, ids) for p, ids in what.items()])
+                known.update(what)
+            else:
+                grown.unlearn(what)
+                known = {path: ids for path, ids in known.items() if path not in what}
+        fresh = make_index()
+        fresh.learn(lambda: [text(path, ids) for path, ids in known.items()])
+        assert grown.snapshot.n_texts == fresh.snapshot.n_texts == len(known)
+        assert recalled(grown, context) == recalled(fresh, context)
+
+
+def test_a_text_is_replaced_by_what_is_learned_under_its_path():
+    index = make_index()
+    index.learn(lambda: [text("a.py", [1, 2, 3])])
+    index.learn(lambda: [text("a.py", [1, 2, 4])])
+    assert next_ids(index, [1, 2]) == [4]
+
+
+def test_an_unlearned_text_is_silent_at_once():
+    index = make_index()
+    index.learn(lambda: [text("a.py", [1, 2, 3]), text("b.py", [1, 2, 4])])
+    index.unlearn(["a.py", "unknown.py"])
+    assert next_ids(index, [1, 2]) == [4]
+
+
+def test_a_text_that_is_unlearned_while_it_is_learned_stays_silent():
+    index = make_index()
+
+    def read() -> list[LearnedText]:
+        index.unlearn(["a.py"])
+        return [text("a.py", [1, 2, 3]), text("b.py", [1, 2, 4])]
+
+    index.learn(read)
+    assert next_ids(index, [1, 2]) == [4]
+
+
+def test_a_snapshot_never_changes():
+    index = make_index()
+    index.learn(lambda: [text("a.py", [1, 2, 3])])
+    before = index.snapshot
+    index.unlearn(["a.py"])
+    index.learn(lambda: [text("b.py", [1, 2, 4])])
+    recall = Recall(lambda: before, None, "", WIDTH)
+    assert recall.matches([1, 2]).next_ids.tolist() == [3]
+
+
+def test_what_is_known_already_is_not_built_again():
+    index = make_index()
+    index.learn(lambda: [text("a.py", [1, 2, 3])])
+    before = index.snapshot
+    index.learn(lambda: [text("a.py", [1, 2, 3])])
+    assert index.snapshot is before
+
+
+def test_memory_stays_within_its_bound_and_tells_what_it_left_out():
+    index = make_index(max_bytes=6 * 100 + 200)
+    for i in range(20):
+        index.learn(lambda i=i: [text(f"{i}.py", np.arange(20) + i)])
+        assert index.snapshot.n_bytes <= 6 * 100 + 200
+    n_kept = index.snapshot.n_texts
+    assert n_kept == 5
+    assert len(index.snapshot.left_out) == 20 - n_kept
+    assert next_ids(index, [1, 2])
+
+
+def test_an_open_text_finds_room_in_a_full_memory():
+    index = make_index(max_bytes=6 * 100 + 200)
+    index.learn(lambda: [text(f"{i}.py", [50] * 20) for i in range(6)])
+    index.learn(lambda: [text("open.py", [1, 2, *[3] * 18], is_near=True)])
+    assert next_ids(index, [1, 2]) == [3]
+
+
+def test_nearness_is_told_and_the_document_itself_left_out():
+    index = make_index()
+    index.learn(
+        lambda: [
+            text("a/self.py", [1, 2, 9]),
+            text("a/sister.py", [1, 2, 3]),
+            text("b/far.py", [1, 2, 4]),
+            text("b/open.py", [1, 2, 5], is_near=True),
+        ]
+    )
+    found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH).matches([1, 2])
+    assert dict(zip(found.next_ids.tolist(), found.nearness.tolist(), strict=True)) == {
+        3: 2,
+        4: 3,
+        5: 1,
+    }
+
+
+def test_a_full_memory_is_not_turned_over_by_each_file_that_is_read():
+    index = make_index(max_bytes=6 * 100 + 200)
+    index.learn(lambda: [text(f"{i}.py", [i] * 20) for i in range(5)])
+    before = index.snapshot.segments
+    index.learn(lambda: [text("late.py", [9] * 20)])
+    assert index.snapshot.segments == before
+    assert index.snapshot.left_out == {"late.py"}
+    index.unlearn(["0.py"])
+    index.learn(lambda: [text("late.py", [1, 2, *[3] * 18])])
+    assert next_ids(index, [1, 2]) == [3]
+    assert not index.snapshot.left_out

@@ -1,0 +1,66 @@
+"""The document as its own memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.decoding.memory.index import Snapshot
+from server.decoding.memory.recall import MAX_PLACES, DocumentText, Recall
+from server.decoding.memory.stream import MAX_MATCH_TOKENS, TokenWidth
+
+WIDTH = TokenWidth(100)
+
+
+def recall_of(before: Sequence[int], after: Sequence[int] = ()) -> Recall:
+    return Recall(Snapshot, DocumentText(before, after, WIDTH), "a.py", WIDTH)
+
+
+@given(
+    before=st.lists(st.integers(0, 3), max_size=40),
+    after=st.lists(st.integers(0, 3), max_size=20),
+    context=st.lists(st.integers(0, 3), min_size=2, max_size=6),
+)
+@settings(max_examples=200, deadline=None)
+def test_matches_equal_a_scan(before: list[int], after: list[int], context: list[int]):
+    expected = []
+    for ids in (before, after):
+        for end in range(2, len(ids)):
+            length = 0
+            while length < min(end, len(context)) and ids[end - 1 - length] == context[-1 - length]:
+                length += 1
+            if length >= 2:
+                expected.append((length, ids[end]))
+    found = recall_of(before, after).matches(context)
+    pairs = zip(found.lengths.tolist(), found.next_ids.tolist(), strict=True)
+    if len(expected) <= MAX_PLACES:
+        assert sorted(pairs) == sorted(expected)
+    assert found.n_matches == min(len(expected), MAX_PLACES)
+
+
+def test_no_match_crosses_the_cursor():
+    assert recall_of([1, 2], [3, 4]).matches([1, 2]).n_matches == 0
+
+
+def test_the_nearest_of_equal_matches_comes_first():
+    found = recall_of([1, 2, 3, 1, 2, 4, 1, 2]).matches([1, 2])
+    assert found.next_ids.tolist() == [4, 3]
+
+
+def test_what_follows_is_read_from_the_matchs_place():
+    found = recall_of([1, 2, 3, 4, 5, 1, 2]).matches([1, 2])
+    assert found.follow(0, 3) == [3, 4, 5]
+
+
+def test_agreement_is_counted_up_to_a_limit():
+    long = list(range(1, 60))
+    found = recall_of([*long, 77, *long]).matches(long)
+    assert found.lengths.tolist() == [MAX_MATCH_TOKENS]
+
+
+@pytest.mark.parametrize("context", [[], [1]])
+def test_a_single_token_recalls_nothing(context: list[int]):
+    assert recall_of([1, 2, 1, 2]).matches(context).n_matches == 0
