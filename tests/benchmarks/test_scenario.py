@@ -82,7 +82,10 @@ def test_server_that_can_not_start_is_named_with_its_reason() -> None:
 @pytest.mark.slow
 def test_typing_into_the_real_server_is_measured(tmp_path: Path) -> None:
     recorder = Recorder(kind="latency", command="test", seed=0, settings={})
-    text = "def area(width, height):\n    return width * height\n\n\n" * 4
+    text = "".join(
+        f"def {name}(width, height):\n    return width * {name}_of(height)\n\n\n"
+        for name in ("area", "volume", "weight", "price")
+    )
     scenario = Scenario(
         file=tmp_path / "shapes.py",
         interval_ms=10,
