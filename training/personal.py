@@ -105,14 +105,16 @@ def report_of(tuned: Finetuned, split: str) -> str:
 
     def row(label: str, j: Judgement) -> list[str]:
         accuracy = j.own.n_right / max(1, j.own.n_tokens)
-        bits = (j.own.bits_per_byte, accuracy, j.exact_share, j.general.bits_per_byte)
-        return [label, *(f"{b:.3f}" for b in bits)]
+        figures = (j.own.bits_per_byte, accuracy, j.exact_share, j.keys_saved)
+        return [label, *(f"{f:.3f}" for f in (*figures, j.general.bits_per_byte))]
 
-    head = ["", "bits per byte", "token accuracy", "em_line", "general bits per byte"]
+    head = ["", "bits per byte", "token accuracy", "em_line", "keystrokes saved"]
+    head += ["general bits per byte"]
     rows = [row("before", tuned.before), row("after", tuned.after)]
     return (
         table(head, rows)
-        + f"\n\n{tuned.before.own.n_tokens} held-back tokens, {tuned.before.n_points} cursors "
+        + f"\n\n{tuned.before.own.n_tokens} held-back tokens, {tuned.before.n_points} cursors, "
+        + f"{tuned.before.n_keys} keystrokes "
         + f"({split}); {tuned.n_steps} steps, {tuned.seconds:.0f} s."
     )
 

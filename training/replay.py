@@ -112,6 +112,24 @@ def replay(
     return _Replay(before, lines, after, suggest, typist).run()
 
 
+def remembering(complete: Callable[[str, str], str]) -> Suggest:
+    """Return a completer that is asked anew only where what it offered was not typed along."""
+    last_prefix, last_text = "", ""
+
+    def suggest(prefix: str, suffix: str) -> Suggestion:
+        nonlocal last_prefix, last_text
+        is_known = bool(last_text) and (last_prefix + last_text).startswith(prefix)
+        is_known = is_known and prefix.startswith(last_prefix) and prefix != last_prefix
+        if is_known:
+            last_text = last_text[len(prefix) - len(last_prefix) :]
+        else:
+            last_text = complete(prefix, suffix)
+        last_prefix = prefix
+        return Suggestion(text=last_text, is_known=is_known)
+
+    return suggest
+
+
 class _Replay:
     """One region being typed: the clock, the text so far and the ghost text."""
 

@@ -151,7 +151,14 @@ def judgement(own: float, general: float) -> Judgement:
     def score(bits: float) -> Score:
         return Score(nats=bits * 0.6931471805599453 * 100, n_bytes=100, n_right=1, n_tokens=10)
 
-    return Judgement(own=score(own), general=score(general), exact_share=0.0, n_points=1)
+    return Judgement(
+        own=score(own),
+        general=score(general),
+        exact_share=0.0,
+        n_points=1,
+        keys_saved=0.0,
+        n_keys=1,
+    )
 
 
 @pytest.mark.parametrize(

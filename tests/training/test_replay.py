@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.replay import Rule, Suggestion, Tally, Typist, replay
+from training.replay import Rule, Suggestion, Tally, Typist, remembering, replay
 
 LINES = ["def area(side):", "    return side * side", "area(3)"]
 TRUTH = "".join(line + "\n" for line in LINES)
@@ -99,3 +99,17 @@ def test_an_accept_of_several_lines_passes_their_ends() -> None:
     assert whole.accepts == 1
     assert whole.keys == 2
     assert whole.ends == 1
+
+
+def test_what_is_typed_along_is_not_asked_again() -> None:
+    asked = []
+
+    def complete(prefix: str, suffix: str) -> str:
+        asked.append(prefix)
+        return "bcd" if prefix == "a" else "z"
+
+    suggest = remembering(complete)
+    answers = [suggest(prefix, "") for prefix in ("a", "ab", "abc", "abx")]
+    assert [answer.text for answer in answers] == ["bcd", "cd", "d", "z"]
+    assert [answer.is_known for answer in answers] == [False, True, True, False]
+    assert asked == ["a", "abx"]
