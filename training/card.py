@@ -67,6 +67,27 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def _useful(measured: Mapping[str, Any]) -> list[str]:
+    """Return the parts of a card that show one results file."""
+    settings, raw = measured["settings"], measured["raw"]
+    split = settings["split"]
+    if measured["kind"] == "replay":
+        typist = raw["typist"]
+        return [
+            f"## As a typist feels it, through the server ({split} packages)",
+            replay_table(raw),
+            f"Rule `{typist['rule']}`, {typist['key_ms']:g} ms a key, answers after "
+            f"{raw['latency_ms'] if raw['latency_ms'] is not None else 'their own time in'} ms; "
+            f"`{measured['command']}`.",
+        ]
+    return [
+        f"## Lines completed through the server ({split} packages)",
+        lines_table(raw),
+        f"{raw['n_points']} cursors; 8-bit graph, with the server's filters; "
+        f"`{measured['command']}`.",
+    ]
+
+
 def _interval(value: Mapping[str, float], digits: int) -> str:
     return f"{value['value']:.{digits}f} ({value['low']:.{digits}f}-{value['high']:.{digits}f})"
 
@@ -78,8 +99,10 @@ def model_card(
     run: Mapping[str, Any],
     corpus: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
+    usefulness: Sequence[Mapping[str, Any]] = (),
     commands: Sequence[str],
     remarks: Sequence[str] = (),
+    curve: str = "",
 ) -> str:
     """Return the card of a model as Markdown.
 
@@ -89,8 +112,10 @@ def model_card(
         run: step, tokens, hours.
         corpus: the corpus summary.
         results: what `evaluate` returned, one per split.
+        usefulness: results files of `python -m benchmarks quality` and `replay`.
         commands: how to make and measure the model again.
         remarks: sentences on what the reader should know.
+        curve: name of the picture of the learning curves beside the card; empty: there is none.
     """
     shape = ", ".join(f"{k} {v}" for k, v in sizes.items())
     packages = [p for p in corpus["packages"] if p["split"] == "train"]
@@ -116,6 +141,10 @@ def model_card(
             lines_table(result),
             "`BLEU|" + next(iter(result["lines"].values()))["bleu_signature"] + "`",
         ]
+    for measured in usefulness:
+        parts += _useful(measured)
+    if curve:
+        parts += ["## How it learned", f"![loss, bits per byte and pace over tokens]({curve})"]
     parts += [
         "## How to make and measure it again",
         "```sh\n" + "\n".join(commands) + "\n```",

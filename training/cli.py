@@ -122,6 +122,9 @@ def _add_results_commands(commands: Commands) -> None:
     release.add_argument("--output", type=Path, required=True)
     release.add_argument("--work", type=Path, required=True, help="folder with the corpus")
     release.add_argument("--results", type=Path, nargs="*", default=[], help="from evaluate")
+    release.add_argument(
+        "--usefulness", type=Path, nargs="*", default=[], help="from benchmarks quality, replay"
+    )
     release.add_argument("--commands", type=Path, help="text file: how the model was made")
     release.add_argument("--remark", action="append", default=[], help="a sentence for the card")
 
@@ -328,6 +331,7 @@ def _release(args: argparse.Namespace) -> None:
             args.output,
             corpus=args.work / "corpus",
             results=args.results,
+            usefulness=args.usefulness,
             commands=commands,
             remarks=args.remark,
         )

@@ -229,6 +229,7 @@ def _start(trainer: Trainer, config: Config, plan: Plan) -> ScheduleConfig:
     elif plan.cooldown_from is not None:
         branch = latest_step(plan.cooldown_from) or plan.cooldown_from
         trainer.restore(read_step(branch, trainer.model))
+        _take_over_log(plan.cooldown_from, plan.run, trainer.state.step)
         trainer.state = dataclasses.replace(
             trainer.state, schedule_step=0, progress=0.0, elapsed_s=0.0
         )
@@ -242,6 +243,16 @@ def _start(trainer: Trainer, config: Config, plan: Plan) -> ScheduleConfig:
     if plan.cooldown_from is not None:
         return ScheduleConfig(kind="linear", warmup_steps=0)
     return config.schedule
+
+
+def _take_over_log(source: Path, run: Path, step: int) -> None:
+    """Begin a branch's log with what led to it, so that it tells a model's whole life."""
+    if not (source / LOG).is_file():
+        return
+    rows = (source / LOG).read_text(encoding="utf-8").splitlines()
+    run.mkdir(parents=True, exist_ok=True)
+    led_here = [row + "\n" for row in rows if row.strip() and json.loads(row)["step"] <= step]
+    (run / LOG).write_text("".join(led_here), encoding="utf-8")
 
 
 def _run(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -32,6 +32,9 @@ from training.checkpoint import (
 from training.errors import CheckpointError
 from training.loop import LICENCE, LOG
 from training.model import Gpt2, n_parameters
+from training.plots import plot_run, read_log
+
+CURVE = "learning.png"
 
 
 def release(
@@ -40,6 +43,7 @@ def release(
     *,
     corpus: Path,
     results: Sequence[Path],
+    usefulness: Sequence[Path] = (),
     commands: Sequence[str],
     remarks: Sequence[str] = (),
 ) -> Path:
@@ -58,6 +62,7 @@ def release(
         output, model, tokenizer, foretype_facts(LICENCE, "README.md", learned), torch.float16
     )
     config = model.network.config
+    rows = read_log(run / LOG) if (run / LOG).is_file() else []
     sizes = {k: getattr(config, k) for k in ("n_layer", "n_head", "n_embd", "n_positions")}
     card = model_card(
         name=saved["record"]["config"]["name"],
@@ -65,24 +70,26 @@ def release(
         run={
             "step": learned.step,
             "tokens": learned.cursor,
-            "hours": hours_of(run),
+            "hours": hours_of(rows),
         },
+        curve=CURVE if rows else "",
         corpus=json.loads((corpus / "summary.json").read_text(encoding="utf-8")),
         results=[json.loads(path.read_text(encoding="utf-8")) for path in results],
+        usefulness=[json.loads(path.read_text(encoding="utf-8")) for path in usefulness],
         commands=commands,
         remarks=remarks,
     )
     (output / "README.md").write_text(card, encoding="utf-8")
+    if rows:
+        plot_run(rows, output / CURVE, saved["record"]["config"]["name"])
     return output
 
 
-def hours_of(run: Path) -> float:
-    """Return the wall time that a run's own log tells, in hours; 0 without a log."""
-    log = run / LOG
-    if not log.is_file():
-        return 0.0
-    rows: list[dict[str, Any]] = [json.loads(r) for r in log.read_text().splitlines() if r.strip()]
-    return max((r.get("elapsed_s", 0.0) for r in rows), default=0.0) / 3600
+def hours_of(rows: Sequence[Mapping[str, float]]) -> float:
+    """Return the wall time that a log tells, in hours; a branch counts its time from zero."""
+    seconds = [row["elapsed_s"] for row in rows if "elapsed_s" in row]
+    ends = [now for now, after in pairwise([*seconds, 0.0]) if after < now]
+    return sum(ends) / 3600
 
 
 def archive(run: Path, output: Path) -> Path:

@@ -68,14 +68,31 @@ def test_results_become_tables_and_a_card(
     for name in ("tiny", "tiny, spm", "5-gram", "line recall", "n-gram copy"):
         assert f"| {name} |" in out
     card = tmp_path / "release"
-    assert (
-        main(
-            ["release", run, "--output", str(card), "--work", str(work), "--results", str(results)]
-        )
-        == 0
-    )
+    measured = {"ksr": 0.25, "rocc": 0.2, "accepted_of_shown": 0.5, "shown_per_line": 1.5}
+    replayed = {
+        "kind": "replay",
+        "command": "python -m benchmarks replay",
+        "settings": {"split": "dev"},
+        "raw": {
+            "typist": {"rule": "full", "key_ms": 200.0},
+            "latency_ms": 50.0,
+            "systems": {
+                "served": {
+                    key: {"value": value, "low": value, "high": value}
+                    for key, value in {**measured, "quiet_rate": 0.9, "known_share": 0.4}.items()
+                }
+            },
+        },
+    }
+    (tmp_path / "replay.json").write_text(json.dumps(replayed), encoding="utf-8")
+    arguments = ["release", run, "--output", str(card), "--work", str(work)]
+    arguments += ["--results", str(results), "--usefulness", str(tmp_path / "replay.json")]
+    assert main(arguments) == 0
     text = (card / "README.md").read_text()
     assert "Packages never trained on (dev)" in text
+    assert "| served | 0.250 (0.250-0.250) |" in text
+    assert "![loss, bits per byte and pace over tokens](learning.png)" in text
+    assert (card / "learning.png").is_file()
     assert "BLEU|nrefs:1" in text
     assert (card / "README.md").is_file()
     assert json.loads((card / "foretype.json").read_text())["fim"]["order"] == "spm"

@@ -29,6 +29,8 @@ from training.fim import prompt
 from training.generate import generate_ids
 from training.loop import Data, Plan, Trainer, save, train
 from training.packing import pack
+from training.plots import read_log
+from training.release import hours_of
 from training.tokenizer import encode, special_ids
 
 LINES = "def area(r):\n    return 3.14 * r * r\n\n\ndef edge(a):\n    return 4 * a\n"
@@ -210,7 +212,7 @@ def test_a_cooldown_branches_off_and_leaves_the_run_alone(
     cooled = train(flat, tokenizer, data, branch)
     assert cooled.state.step == 16
     rows = [json.loads(r) for r in (tmp_path / "branch" / "log.jsonl").read_text().splitlines()]
-    assert [r["lr_factor"] for r in rows if "loss" in r] == [0.25]
+    assert [r["lr_factor"] for r in rows if "loss" in r] == [1.0, 1.0, 1.0, 0.25]
     assert latest_step(tmp_path / "flat") == tmp_path / "flat" / "step-00000012"
 
 
@@ -221,6 +223,23 @@ def test_minutes_end_a_run_whose_steps_would_not(
     trainer = train(endless, tokenizer, data, Plan(run=tmp_path, minutes=0.02))
     assert trainer.state.progress == 1.0
     assert latest_step(tmp_path) is not None
+
+
+def test_a_branch_tells_the_whole_life_and_counts_its_own_time(
+    config: Config, tokenizer: Tokenizer, data: Data, tmp_path: Path
+) -> None:
+    stable, cooled = tmp_path / "stable", tmp_path / "cooled"
+    train(config, tokenizer, data, Plan(run=stable))
+    train(config, tokenizer, data, Plan(run=cooled, cooldown_from=stable, n_steps=4))
+    rows = read_log(cooled / "log.jsonl")
+    assert [row["step"] for row in rows if "loss" in row] == [4, 8, 12, 16]
+    assert read_log(stable / "log.jsonl") == [row for row in rows if row["step"] <= 12]
+
+
+def test_hours_are_those_of_all_branches() -> None:
+    rows = [{"elapsed_s": s} for s in (100.0, 3600.0, 10.0, 1800.0)]
+    assert hours_of([rows[0], {"dev_bits": 1.0}, *rows[1:]]) == 1.5
+    assert hours_of([]) == 0.0
 
 
 def test_training_goes_on_from_what_was_released(
