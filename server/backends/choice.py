@@ -163,6 +163,8 @@ class BackendChoice:
         plugins: Plugins,
     ) -> None:
         self.skipped: list[Skipped] = []
+        self.is_loading = False
+        """Whether a backend is being loaded, which may take long; any thread may look."""
         self._bundle = bundle
         self._attempts = list(attempts)
         self._options = options
@@ -214,6 +216,18 @@ class BackendChoice:
                 f"the last backend failed: {exc}; restart the server to try all again"
             ) from exc
 
+    def without_present(self, reason: str) -> BackendChoice:
+        """Return the choice of what comes after the present backend, which does not come back.
+
+        Called on another thread than the one that hangs: what it holds is left alone.
+        """
+        if self._attempts and self._attempts[0].backend not in BUILT_IN:
+            self._plugins.block("backends", self._attempts[0].backend, reason)
+        rest = BackendChoice(self._bundle, self._attempts, self._options, self._plugins)
+        rest.skipped = list(self.skipped)
+        rest._skip(reason, logging.WARNING)
+        return rest
+
     def close(self) -> None:
         """Give back the present backend; nothing is chosen after that."""
         self._attempts.clear()
@@ -222,11 +236,14 @@ class BackendChoice:
             self._backend = None
 
     def _try(self, attempt: Attempt) -> Backend | None:
+        self.is_loading = True
         try:
             backend = load_backend(attempt, self._bundle, self._options, self._plugins)
         except CompletionServerError as exc:
             self._skip(str(exc))
             return None
+        finally:
+            self.is_loading = False
         if self.skipped:
             details = {**backend.info.details, "skipped": "; ".join(map(str, self.skipped))}
             backend.info = replace(backend.info, details=details)

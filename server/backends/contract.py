@@ -140,18 +140,26 @@ def check_truncation(n_tokens: int, n_held: int) -> None:
         raise ValueError(f"can't truncate to {n_tokens} tokens, the cache holds {n_held}")
 
 
-def check_logits(logits: Logits) -> None:
+def check_logits(logits: Logits, n_logits: int, n_vocab: int) -> None:
     """Refuse logits from which no token can be chosen; for use by backends.
 
     One pass over the rows: a NaN or an infinity anywhere, or nothing but -inf, shows in the
     maximum.
 
     Args:
-        logits: [n_logits, V].
+        logits: [n_logits, V], as the network answered.
+        n_logits: rows that were asked for.
+        n_vocab: V.
 
     Raises:
-        BackendFailedError: a row holds a NaN or +inf, or all of them nothing but -inf.
+        BackendFailedError: they have another shape, or a row holds a NaN or +inf, or all of them
+        nothing but -inf.
     """
+    if logits.shape != (n_logits, n_vocab):
+        raise BackendFailedError(
+            f"the network answered with logits of shape {list(logits.shape)}, "
+            f"expected {[n_logits, n_vocab]}; export the model again"
+        )
     if logits.size and not math.isfinite(logits.max()):
         raise BackendFailedError(
             "the network answered with logits that are not finite; its weights or its provider are "

@@ -48,7 +48,7 @@ class GuardedBackend(Backend):
         check_forward_arguments(self.spec, token_ids, cache.n_tokens, n_logits)
         try:
             logits = self._inner.forward(token_ids, cache, n_logits)
-            check_logits(logits)
+            check_logits(logits, n_logits, self.spec.n_vocab)
         except BackendFailedError:
             raise
         except Exception as exc:  # a stranger's backend may raise anything

@@ -82,7 +82,7 @@ class OrtBackend(Backend):
             raise BackendFailedError(
                 f"onnxruntime failed on {self.info.provider}: {first_line(exc)}"
             ) from exc
-        check_logits(logits)
+        check_logits(logits, n_logits, self.spec.n_vocab)
         cache.n_tokens += len(token_ids)
         return logits
 

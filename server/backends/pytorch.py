@@ -104,7 +104,7 @@ class PyTorchBackend(Backend):
                 logits: Logits = rows.float().cpu().numpy()
         except TORCH_ERRORS as exc:
             raise BackendFailedError(f"PyTorch failed on {self._device}: {exc}") from exc
-        check_logits(logits)
+        check_logits(logits, n_logits, self.spec.n_vocab)
         cache.n_tokens += n_new
         return logits
 

@@ -84,7 +84,9 @@ class Completer:
     def start(self) -> None:
         """Load the engine in the background; `on_status` tells how it went."""
         self._loaded = asyncio.get_running_loop().create_future()
-        self._room = EngineRoom(on_loaded=self._on_loaded, on_growth=self._on_growth)
+        self._room = EngineRoom(
+            on_loaded=self._on_loaded, on_growth=self._on_growth, on_hang=self._board.restarting
+        )
         self._runs = Runs(self._room, self._clock)
         self._room.load(self._options, self._plugins)
         self._board.announce()
@@ -112,8 +114,9 @@ class Completer:
         return self._room is None or (self._room.is_idle and not self._runs)
 
     def _on_loaded(self, info: EngineInfo | None, error: str) -> None:
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_result(error)
+        if self._loaded is None or self._loaded.done():  # Another engine took over.
+            self._loaded = asyncio.get_running_loop().create_future()
+        self._loaded.set_result(error)
         self._board.loaded(info, error, is_enabled=self._options.enabled)
         opened, self._opened = self._opened, {}
         if not error:

@@ -19,12 +19,16 @@ FinishReason = Literal["stop", "length", "deadline", "cancelled"]
 
 
 class CancelToken:
-    """Asked once to stop, from any thread; looked at between two forward passes."""
+    """Asked once to stop, from any thread; looked at between two forward passes.
 
-    __slots__ = ("_event",)
+    Each look is a sign of life of the thread that works: `n_looks` counts them.
+    """
+
+    __slots__ = ("_event", "n_looks")
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.n_looks = 0
 
     def cancel(self) -> None:
         """Ask for a stop; asking twice changes nothing."""
@@ -33,10 +37,12 @@ class CancelToken:
     @property
     def is_cancelled(self) -> bool:
         """Whether a stop was asked for."""
+        self.n_looks += 1
         return self._event.is_set()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until a stop is asked for, at most `timeout_s`; return whether it was."""
+        self.n_looks += 1
         return self._event.wait(timeout_s)
 
 
@@ -161,6 +167,25 @@ class CompletionEngine(ABC):
     @abstractmethod
     def info(self) -> EngineInfo:
         """What really runs now."""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it loads something now, so that its silence means nothing yet."""
+        return False
+
+    def after_hang(self, reason: str) -> CompletionEngine | None:
+        """Return an engine to go on with when a call of this one does not come back.
+
+        Called on another thread while that call still hangs, so it shares nothing with this engine
+        that the call may be changing. None: a new engine is loaded in its place.
+
+        Args:
+            reason: why this one was given up, for the status.
+
+        Raises:
+            CompletionServerError: there is nothing to go on with; the message says why.
+        """
+        return None
 
     def warm(self, request: EngineRequest, cancel: CancelToken) -> None:  # noqa: B027 - optional
         """Do the work that a `stream` of the same request can reuse; return soon after a cancel."""

@@ -1,7 +1,8 @@
 """The engine on its thread, as the event loop sees it: load, warm, run, forget, close.
 
 The only place where two threads meet. The engine is touched by the worker's thread alone; what it
-says comes to the event loop through `call_soon_threadsafe`, in order.
+says comes to the event loop through `call_soon_threadsafe`, in order. A call that does not come
+back is given up with its thread: another engine goes on, on another thread.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from server.completion.engine import (
     EngineRequest,
     TextDelta,
 )
+from server.completion.engine_source import EngineSource
 from server.completion.generation import Generation, Run
+from server.completion.watchdog import LOOK_S, Watchdog
 from server.completion.worker import Job, Worker
-from server.errors import CompletionServerError, PluginError
+from server.errors import CompletionServerError
 from server.options import Options
 from server.plugins import Plugins
 
@@ -36,6 +39,7 @@ class EngineRoom:
     Args:
         on_loaded: is told what runs, or why nothing does.
         on_growth: is called after a generation grew, ended or failed.
+        on_hang: is told that the engine was given up, and why; `on_loaded` follows.
     """
 
     def __init__(
@@ -43,12 +47,19 @@ class EngineRoom:
         *,
         on_loaded: Callable[[EngineInfo | None, str], None],
         on_growth: Callable[[Generation], None],
+        on_hang: Callable[[str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._worker = Worker()
         self._engine: CompletionEngine | None = None
         self._on_loaded = on_loaded
         self._on_growth = on_growth
+        self._on_hang = on_hang
+        self._source: EngineSource | None = None
+        self._watchdog = Watchdog()
+        self._look_is_due: asyncio.TimerHandle | None = None
+        self._error = "no engine is loaded"
+        """Why there is no engine, when there is none."""
         self.info: EngineInfo | None = None
 
     @property
@@ -58,18 +69,60 @@ class EngineRoom:
 
     def load(self, options: Options, plugins: Plugins) -> None:
         """Load the engine that the options name."""
+        self._source = EngineSource(options, plugins)
+        self._submit(self._load_job(self._source.load))
+
+    def _load_job(self, load: Callable[[], CompletionEngine]) -> Job:
+        worker = self._worker
 
         def run(cancel: CancelToken) -> None:
             try:
-                engine = _load_engine(options, plugins)
+                engine = load()
+                info = engine.info
             except CompletionServerError as exc:
                 logger.error("the engine cannot be loaded: %s", exc)
-                self._post(self._loaded, None, str(exc))
+                if self._worker is worker:
+                    self._error = str(exc)
+                self._post(self._loaded, worker, None, str(exc))
             else:
-                self._engine = engine
-                self._post(self._loaded, engine.info, "")
+                if self._worker is worker:  # It was not given up meanwhile.
+                    self._engine = engine
+                self._post(self._loaded, worker, info, "")
 
-        self._worker.submit(Job(run=run))
+        return Job(run=run)
+
+    def _submit(self, job: Job) -> None:
+        self._worker.submit(job)
+        if self._look_is_due is None:
+            self._look_is_due = self._loop.call_later(LOOK_S, self.look)
+
+    def look(self) -> None:
+        """Look whether the worker still works; give it up if it hangs. Calls itself as long as
+        there is something to do.
+        """
+        self._look_is_due = None
+        if self._worker.is_idle:
+            return
+        is_loading = self._engine is None or self._engine.is_loading
+        if self._watchdog.hangs(self._worker.pulse, is_loading=is_loading):
+            self._give_up(is_loading=is_loading)
+        self._look_is_due = self._loop.call_later(LOOK_S, self.look)
+
+    def _give_up(self, *, is_loading: bool) -> None:
+        """Leave the thread that hangs, and let another engine go on with what waits."""
+        what = "loading a backend" if is_loading else "the backend"
+        reason = f"{what} did not come back for {Watchdog.patience(is_loading=is_loading)}"
+        logger.error("%s; its thread is given up", reason)
+        hung, waiting = self._worker.abandon()
+        engine, self._engine, self._error = self._engine, None, reason
+        self._worker, self._watchdog = Worker(), Watchdog()
+        self._on_hang(reason)
+        if (source := self._source) is not None:
+            self._submit(self._load_job(lambda: source.replace(engine, reason)))
+        for job in waiting:
+            self._submit(job)
+        if hung is not None:
+            hung.on_abandoned()
 
     def warm(self, request: EngineRequest, *, is_background: bool) -> CancelToken:
         """Prefill for a request; return the token that stops it."""
@@ -83,7 +136,7 @@ class EngineRoom:
                 logger.warning("warming failed", exc_info=True)
 
         job = Job(run=run, is_background=is_background)
-        self._worker.submit(job)
+        self._submit(job)
         return job.cancel
 
     def start(
@@ -102,13 +155,26 @@ class EngineRoom:
         known = list(generation.deltas)
 
         def work(cancel: CancelToken) -> None:
+            engine = self._engine
             is_ended, error = False, ""
-            if not cancel.is_cancelled:
-                is_ended, error = self._stream(generation, run, request, known)
-            info = self._engine.info if self._engine is not None else None
+            if engine is None:
+                error = self._error
+            elif not cancel.is_cancelled:
+                is_ended, error = self._stream(engine, generation, run, request, known)
+            info = engine.info if engine is not None and engine is self._engine else None
             self._post(self._ended, generation, run, is_ended, error, info)
 
-        self._worker.submit(Job(run=work, cancel=run.cancel, is_background=is_background))
+        def abandoned() -> None:
+            self._ended(generation, run, False, "", None)
+
+        self._submit(
+            Job(
+                run=work,
+                cancel=run.cancel,
+                is_background=is_background,
+                on_abandoned=abandoned,
+            )
+        )
 
     def rate(
         self, asked: Sequence[tuple[EngineRequest, str]]
@@ -129,8 +195,8 @@ class EngineRoom:
                 logger.warning("rating failed", exc_info=True)
             self._post(tell, values)
 
-        job = Job(run=run)
-        self._worker.submit(job)
+        job = Job(run=run, on_abandoned=lambda: tell([]))
+        self._submit(job)
         return ratings, job.cancel
 
     def forget(self, document: str) -> None:
@@ -140,7 +206,7 @@ class EngineRoom:
             if self._engine is not None:
                 self._engine.forget(document)
 
-        self._worker.submit(Job(run=run, is_background=True))
+        self._submit(Job(run=run, is_background=True))
 
     async def close(self) -> None:
         """Stop what runs, close the engine, end the thread."""
@@ -152,17 +218,22 @@ class EngineRoom:
 
         self._worker.submit(Job(run=run))
         self._worker.close()
+        if self._look_is_due is not None:
+            self._look_is_due.cancel()
         if not await asyncio.to_thread(self._worker.join, _CLOSE_S):
             logger.warning("the engine did not stop within %g s", _CLOSE_S)
 
     def _stream(
-        self, generation: Generation, run: Run, request: EngineRequest, known: list[TextDelta]
+        self,
+        engine: CompletionEngine,
+        generation: Generation,
+        run: Run,
+        request: EngineRequest,
+        known: list[TextDelta],
     ) -> tuple[bool, str]:
         """Run the engine on the worker's thread; return whether it ended, and an error."""
-        if self._engine is None:
-            return False, ""
         try:
-            stream = self._engine.stream(request, run.cancel, run.usage)
+            stream = engine.stream(request, run.cancel, run.usage)
             for delta in stream:
                 if run.cancel.is_cancelled:
                     break
@@ -189,7 +260,9 @@ class EngineRoom:
         except RuntimeError:
             logger.debug("the event loop is closed")
 
-    def _loaded(self, info: EngineInfo | None, error: str) -> None:
+    def _loaded(self, worker: Worker, info: EngineInfo | None, error: str) -> None:
+        if worker is not self._worker:
+            return
         self.info = info
         self._on_loaded(info, error)
 
@@ -208,24 +281,3 @@ class EngineRoom:
             generation.is_cut = is_ended and run.usage.finish_reason == "length"
             generation.error = error
             self._on_growth(generation)
-
-
-def _load_engine(options: Options, plugins: Plugins) -> CompletionEngine:
-    """Load the engine that the options name.
-
-    Raises:
-        CompletionServerError: it cannot be loaded; the message is for the user.
-    """
-    kind = plugins.load("engines", options.engine)
-    if not (isinstance(kind, type) and issubclass(kind, CompletionEngine)):
-        plugins.block("engines", options.engine, "it is no subclass of CompletionEngine")
-        raise PluginError(f"engine {options.engine!r} is no subclass of CompletionEngine")
-    try:
-        return kind.load(options)
-    except CompletionServerError:
-        raise
-    except Exception as exc:  # a stranger's engine may raise anything
-        logger.exception("the engine %r failed to load", options.engine)
-        raise PluginError(
-            f"engine {options.engine!r} failed to load: {type(exc).__name__}: {exc}"
-        ) from exc

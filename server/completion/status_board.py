@@ -28,6 +28,10 @@ class StatusBoard:
         else:
             self._set(Status(state="ready" if is_enabled else "off", engine=info))
 
+    def restarting(self, reason: str) -> None:
+        """Say that the engine was given up, and that another is being loaded."""
+        self._set(Status(state="loading", message=f"{reason}; another is loaded in its place"))
+
     def switched(self, *, is_enabled: bool) -> None:
         """Say that completions were switched on or off, if they were to be had."""
         if self.status.state in ("ready", "off", "inactive"):

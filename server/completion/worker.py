@@ -1,7 +1,8 @@
 """One thread that owns the engine: jobs run there one at a time, what is asked for before the rest.
 
 Knows neither what a job does nor what an engine is. A job that waits too long is no concern of the
-worker: it is cancelled through its token.
+worker: it is cancelled through its token. A job that does not come back keeps its thread; the
+worker is abandoned with it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Job:
     cancel: CancelToken = field(default_factory=CancelToken)
     is_background: bool = False
     """Nobody waits for it: it is cancelled as soon as somebody waits for another job."""
+    on_abandoned: Callable[[], None] = lambda: None
+    """Tells its end in its place, if it does not come back."""
 
 
 class Worker:
@@ -44,6 +47,27 @@ class Worker:
         """Whether nothing runs and nothing waits."""
         with self._changed:
             return self._current is None and not self._jobs
+
+    @property
+    def pulse(self) -> tuple[Job | None, int]:
+        """The job that runs and how often it looked at its token: alike twice, it did nothing."""
+        with self._changed:
+            job = self._current
+        return job, job.cancel.n_looks if job is not None else 0
+
+    def abandon(self) -> tuple[Job | None, list[Job]]:
+        """Leave the thread to itself; return the job that it is in and those that wait.
+
+        Should the job come back after all, the thread ends. It is a daemon, so that it keeps no
+        process from ending.
+        """
+        with self._changed:
+            self._is_closing = True
+            waiting = list(self._jobs)
+            self._jobs.clear()
+            if self._current is not None:
+                self._current.cancel.cancel()
+            return self._current, waiting
 
     def submit(self, job: Job) -> None:
         """Queue a job; a background job that runs is asked to stop for one that is awaited."""

@@ -98,6 +98,7 @@ class LocalEngine(CompletionEngine):
             BundleError: it can't be read.
             BackendError: no backend runs.
         """
+        self._bundle = bundle
         self._manifest = bundle.manifest
         self._n_ctx = bundle.manifest.spec.n_ctx
         self._backends = backends
@@ -140,6 +141,15 @@ class LocalEngine(CompletionEngine):
             dtype=backend.dtype,
             details=backend.details,
         )
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the next backend is being loaded."""
+        return self._backends.is_loading
+
+    def after_hang(self, reason: str) -> LocalEngine:
+        """Return an engine on the next backend; no cache of this one can be trusted."""
+        return type(self)(self._bundle, self._backends.without_present(reason))
 
     def warm(self, request: EngineRequest, cancel: CancelToken) -> None:
         """Prefill the prompt of a request."""

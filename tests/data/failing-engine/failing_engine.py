@@ -1,18 +1,27 @@
-"""The local engine over an onnxruntime whose device is lost after a few tokens."""
+"""The local engine over an onnxruntime that stops working after a few tokens, in several ways."""
 
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
+
+import numpy as np
 
 from server.backends.contract import Logits, TokenIds
 from server.backends.ort import OrtBackend
+from server.completion import engine_room
 from server.completion.engines.local import LocalEngine
 from server.errors import BackendFailedError
 from server.options import Options
 
 FAILS_AT = int(os.environ.get("FAILS_AT", "6"))
-"""Which forward pass after loading raises, counted from 1."""
+"""Which forward pass after loading fails, counted from 1."""
+FAILS_HOW = os.environ.get("FAILS_HOW", "raises")
+"""`raises`, `hangs`, `nan`, `shape` or `memory`."""
+
+
+REAL = OrtBackend.forward
 
 
 class FailingEngine(LocalEngine):
@@ -24,18 +33,40 @@ class FailingEngine(LocalEngine):
         engine = super().load(options)
         assert isinstance(engine, cls)
         lose_device()
+        if FAILS_HOW == "hangs":
+            engine_room.LOOK_S = 1.0
         return engine
 
 
 def lose_device() -> None:
     """Make every onnxruntime backend raise from its `FAILS_AT`th forward pass on."""
-    real, n_passes = OrtBackend.forward, 0
+    n_passes = 0
 
     def forward(backend: OrtBackend, token_ids: TokenIds, cache: Any, n_logits: int = 1) -> Logits:
         nonlocal n_passes
         n_passes += 1
         if n_passes >= FAILS_AT:
-            raise BackendFailedError("device lost")
-        return real(backend, token_ids, cache, n_logits)
+            return fail(backend)
+        return REAL(backend, token_ids, cache, n_logits)
 
     OrtBackend.forward = forward  # type: ignore[method-assign]
+
+
+def fail(backend: OrtBackend) -> Logits:
+    """Fail as the environment says; what onnxruntime would raise passes the backend's border."""
+    if FAILS_HOW == "hangs":
+        threading.Event().wait()
+    if FAILS_HOW == "raises":
+        raise BackendFailedError("device lost")
+    wrong = {
+        "nan": lambda *_: np.full((1, backend.spec.n_vocab), np.nan, np.float32),
+        "shape": lambda *_: np.zeros((1, 7), np.float32),
+        "memory": out_of_memory,
+    }
+    backend._graph.run = wrong[FAILS_HOW]
+    return REAL(backend, [0], backend.new_cache())
+
+
+def out_of_memory(*_: object) -> Logits:
+    """Raise what numpy raises."""
+    raise MemoryError

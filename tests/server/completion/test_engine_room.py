@@ -26,11 +26,13 @@ class Bench:
         self.engine = engine
         self.loaded: list[tuple[EngineInfo | None, str]] = []
         self.grown: list[Generation] = []
+        self.hung: list[str] = []
         self.plugins = FakePlugins()
         self.plugins.provide("engines", "fake", engine.as_plugin())
         self.room = EngineRoom(
             on_loaded=lambda info, error: self.loaded.append((info, error)),
             on_growth=self.grown.append,
+            on_hang=self.hung.append,
         )
 
     async def load(self) -> None:
