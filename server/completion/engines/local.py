@@ -148,8 +148,14 @@ class LocalEngine(CompletionEngine):
         return self._backends.is_loading
 
     def after_hang(self, reason: str) -> LocalEngine:
-        """Return an engine on the next backend; no cache of this one can be trusted."""
-        return type(self)(self._bundle, self._backends.without_present(reason))
+        """Return an engine on the next backend; no cache of this one can be trusted.
+
+        What was learned of the workspace goes on: any thread may use it.
+        """
+        backends = self._backends.without_present(reason)
+        engine = type(self)(self._bundle, backends, memory_bytes=0)
+        engine._workspace = self._workspace
+        return engine
 
     def warm(self, request: EngineRequest, cancel: CancelToken) -> None:
         """Prefill the prompt of a request."""
