@@ -91,6 +91,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--latency-ms", type=float, help="of every answer; without it, as long as it took"
     )
 
+    soak = commands.add_parser("soak", help="hours of typing in minutes; what is lost or leaks")
+    soak.set_defaults(run=_soak)
+    _add_measuring(soak)
+    soak.add_argument("--minutes", type=float, default=0.0, help="per server; 0: 10, short: 0.2")
+    soak.add_argument("--fake", action="store_true", help="only the server without a model")
+
     report = commands.add_parser("report", help="show, draw and compare results files")
     report.set_defaults(run=_report)
     report.add_argument("files", nargs="*", type=Path, metavar="RESULTS.json")
@@ -303,6 +309,29 @@ def _finish_useful(recorder: Recorder, arguments: argparse.Namespace, console: C
     if arguments.output is not None:
         write_results(recorder.finish(), arguments.output)
         console.print(f"written to {arguments.output}", markup=False)
+
+
+def _soak(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import soak
+
+    bundle = _open(arguments, console)
+    minutes = arguments.minutes or (0.2 if arguments.short else 10.0)
+    subjects = [soak.fake_subject()]
+    if not arguments.fake:
+        name = bundle.manifest.name
+        subjects.append(soak.model_subject(name, bundle.folder, arguments.threads))
+    recorder = _recorder("soak", command, arguments, bundle, minutes=minutes)
+    wrongs: list[str] = []
+    with _bar(console, len(subjects) * soak.SAMPLES) as step:
+        for subject in subjects:
+            found = soak.soak(
+                recorder, subject, seconds=60 * minutes, seed=arguments.seed, step=step
+            )
+            wrongs += [f"{subject.name}: {one}" for one in found]
+    recorder.notes += wrongs
+    _finish(recorder, arguments, console)
+    if wrongs:
+        raise BenchmarkError("; ".join(wrongs))
 
 
 def _report(arguments: argparse.Namespace, command: str, console: Console) -> None:

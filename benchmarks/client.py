@@ -6,6 +6,7 @@ Knows framing and requests, not what is typed or measured. Written against docs/
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -47,13 +48,21 @@ class Pending:
 class Client:
     """Starts a server and talks to it. Use it as a context manager: at the end the server ends."""
 
-    def __init__(self, arguments: Sequence[str], settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        settings: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start a process.
 
         Args:
             arguments: after the Python interpreter.
             settings: what `workspace/configuration` is answered.
+            environment: what the process is given beside ours.
         """
+        self.n_unasked = 0
+        """Answers that nobody waited for, such as a second one to a request."""
         self.settings = dict(settings or {})
         self.statuses: list[tuple[float, dict[str, Any]]] = []
         """The states that the server told, and when."""
@@ -64,6 +73,7 @@ class Client:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=Path(__file__).parent.parent,
+            env={**os.environ, **(environment or {})},
         )
         self._news = threading.Condition()
         self._pending: dict[int, Pending] = {}
@@ -185,6 +195,16 @@ class Client:
         family = [process, *process.children(recursive=True)]
         return sum(one.memory_info().rss for one in family)
 
+    @property
+    def process(self) -> psutil.Process:
+        """The server's process."""
+        return psutil.Process(self._process.pid)
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the server ended with; None while it runs."""
+        return self._process.poll()
+
     def stderr_tail(self) -> str:
         """Return the last that the server wrote to stderr."""
         if self._has_ended:
@@ -228,7 +248,9 @@ class Client:
     def _answered(self, message: Mapping[str, Any], now_s: float) -> None:
         with self._news:
             pending = self._pending.pop(message["id"], None)
-        if pending is not None:
+        if pending is None:
+            self.n_unasked += 1
+        else:
             pending.answered_s = now_s
             pending.result, pending.error = message.get("result"), message.get("error")
             pending.is_answered.set()
