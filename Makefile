@@ -35,6 +35,7 @@ demo: $(VENV)/.serving ## a real server completes a real file while you watch
 
 editors: $(VENV)/.developing
 	@scripts/install-neovim || echo "Neovim can't be had here; its tests are skipped."
+	@scripts/install-emacs || echo "Emacs can't be had here; its test is skipped."
 	@scripts/install-vscode && scripts/vscode-package || \
 		echo "VS Code can't be had here; its tests are skipped."
 
