@@ -53,6 +53,11 @@ class Document:
         return "".join(line + end for line, end in zip(self._lines, self._ends, strict=True))
 
     @property
+    def lf_text(self) -> str:
+        """The whole text with LF line ends."""
+        return "\n".join(self._lines)
+
+    @property
     def n_lines(self) -> int:
         """At least 1: an empty document has one empty line."""
         return len(self._lines)

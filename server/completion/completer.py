@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 from server.completion.document import Document
-from server.completion.engine import EngineInfo
+from server.completion.engine import EngineInfo, MemoryInfo
 from server.completion.engine_room import EngineRoom
 from server.completion.gates import Closed, closed_gate, document_gate
 from server.completion.generation import Generation, Offer
@@ -33,6 +34,7 @@ from server.completion.scheduler import (
 from server.completion.status import Status
 from server.completion.status_board import StatusBoard
 from server.completion.trimming import replaced_chars
+from server.completion.workspace_learning import WorkspaceLearning
 from server.options import Options
 from server.plugins import Plugins
 
@@ -70,6 +72,8 @@ class Completer:
         self._rhythm = TypingRhythm()
         self._room: EngineRoom | None = None
         self._runs: Runs | None = None
+        self._learning: WorkspaceLearning | None = None
+        self._folders: Sequence[Path] = ()
         self._loaded: asyncio.Future[str] | None = None
         self._filters = load_filters(options, plugins)
         self._sources = load_context(options, plugins)
@@ -88,6 +92,9 @@ class Completer:
             on_loaded=self._on_loaded, on_growth=self._on_growth, on_hang=self._board.restarting
         )
         self._runs = Runs(self._room, self._clock)
+        self._learning = WorkspaceLearning(
+            self._room, self._options, is_busy=lambda: self._is_awaited
+        )
         self._room.load(self._options, self._plugins)
         self._board.announce()
 
@@ -102,8 +109,10 @@ class Completer:
         for document in self._documents.values():
             if document.pending is not None:
                 document.pending.settle("closed")
-        while any(document.pending is not None for document in self._documents.values()):
+        while self._is_awaited:
             await asyncio.sleep(0)
+        if self._learning is not None:
+            self._learning.close()
         if self._room is not None:
             room, self._room, self._runs = self._room, None, None
             await room.close()
@@ -122,6 +131,8 @@ class Completer:
         if not error:
             for request in opened.values():
                 self.warm(request)
+            if self._learning is not None:
+                self._learning.start(self._folders)
 
     # Requests.
 
@@ -345,6 +356,25 @@ class Completer:
         if self._room is not None:
             self._room.forget(document)
 
+    # The workspace.
+
+    @property
+    def learning(self) -> WorkspaceLearning | None:
+        """Who is to be told of files and documents that change; None before the start."""
+        return self._learning
+
+    @property
+    def memory(self) -> MemoryInfo:
+        """How much the engine knows of the workspace."""
+        return self._room.memory if self._room is not None else MemoryInfo()
+
+    def open_workspace(self, folders: Sequence[Path]) -> None:
+        """Let the engine learn these folders, now or as soon as it is loaded."""
+        self._folders = tuple(folders)
+        is_loaded = self._loaded is not None and self._loaded.done() and not self._loaded.result()
+        if self._learning is not None and is_loaded:
+            self._learning.start(self._folders)
+
     # Settings and plugins.
 
     def set_options(self, options: Options) -> None:
@@ -354,6 +384,8 @@ class Completer:
             self._options.context_sources,
         )
         self._options = options
+        if self._learning is not None:
+            self._learning.set_options(options)
         if has_other_plugins:
             self._filters = load_filters(options, self._plugins)
             self._sources = load_context(options, self._plugins)
@@ -420,5 +452,9 @@ class Completer:
     def _show_activity(self) -> None:
         """Say busy or ready, with the engine that really runs now."""
         info = self._room.info if self._room is not None else self.status.engine
-        is_awaited = any(document.pending is not None for document in self._documents.values())
-        self._board.activity(is_busy=bool(self._runs) and is_awaited, info=info)
+        self._board.activity(is_busy=bool(self._runs) and self._is_awaited, info=info)
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether somebody waits for an answer; may be asked from any thread."""
+        return any(document.pending is not None for document in list(self._documents.values()))

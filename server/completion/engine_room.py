@@ -17,7 +17,9 @@ from server.completion.engine import (
     CompletionEngine,
     EngineInfo,
     EngineRequest,
+    MemoryInfo,
     TextDelta,
+    WorkspaceFile,
 )
 from server.completion.engine_source import EngineSource
 from server.completion.generation import Generation, Run
@@ -198,6 +200,29 @@ class EngineRoom:
         job = Job(run=run, on_abandoned=lambda: tell([]))
         self._submit(job)
         return ratings, job.cancel
+
+    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
+        """Let the engine learn texts of the workspace, on the caller's thread."""
+        engine = self._engine
+        if engine is not None:
+            try:
+                engine.learn(files, cancel)
+            except Exception:  # an engine may be a stranger's; completions go on without
+                logger.warning("learning the workspace failed", exc_info=True)
+
+    def unlearn(self, paths: Sequence[str]) -> None:
+        """Let the engine silence texts of the workspace at once, on the caller's thread."""
+        engine = self._engine
+        if engine is not None:
+            try:
+                engine.unlearn(paths)
+            except Exception:  # an engine may be a stranger's
+                logger.warning("unlearning failed", exc_info=True)
+
+    @property
+    def memory(self) -> MemoryInfo:
+        """How much the engine knows of the workspace."""
+        return self._engine.memory if self._engine is not None else MemoryInfo()
 
     def forget(self, document: str) -> None:
         """Let the engine drop what it remembers of a document."""

@@ -83,9 +83,14 @@ def place_gate(request: CompletionRequest, options: Options) -> Closed | None:
         kind = cursor_kind(request)
         if not options.scopes.get(kind, True):
             return Closed(scope="place", reason=f"switched off in {_PLURALS[kind]}")
-    if _GENERATED.search(request.prefix[:_HEAD_CHARS]):
+    if says_generated(request.prefix):
         return Closed(scope="document", reason="the document says that it is generated")
     return None
+
+
+def says_generated(text: str) -> bool:
+    """Return whether a text says in its head that a program wrote it."""
+    return _GENERATED.search(text[:_HEAD_CHARS]) is not None
 
 
 def cursor_kind(request: CompletionRequest) -> CursorKind:

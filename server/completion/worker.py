@@ -34,12 +34,12 @@ class Job:
 class Worker:
     """The thread. Jobs that somebody waits for run first, in their order; then background jobs."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "foretype-engine") -> None:
         self._jobs: deque[Job] = deque()
         self._current: Job | None = None
         self._is_closing = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="foretype-engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property

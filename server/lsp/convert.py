@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from lsprotocol import types
 
+from server.completion.engine import MemoryInfo
 from server.completion.records import Counters, RequestRecord
 from server.completion.request import Candidate, CompletionRequest, Trigger
 from server.completion.status import Status
@@ -159,6 +160,7 @@ def status_object(
     *,
     is_enabled: bool,
     counters: Counters,
+    memory: MemoryInfo,
     last: RequestRecord | None,
 ) -> dict[str, Any]:
     """Return what `foretype/status` carries."""
@@ -180,6 +182,10 @@ def status_object(
         "counters": {
             camel_case(name): getattr(counters, name)
             for name in ("requests", "shown", "accepted", "partially_accepted")
+        },
+        "memory": {
+            camel_case(name): getattr(memory, name)
+            for name in ("n_files", "n_tokens", "n_bytes", "n_left_out", "n_answers", "n_helped")
         },
         "lastRequest": request_object(last) if last else None,
     }

@@ -25,6 +25,7 @@ from server.lsp.growth import EMPTY, Growth
 from server.lsp.lifeline import watch_parent
 from server.lsp.positions import PositionEncoding, choose_encoding
 from server.lsp.protocol import InlineParams, Protocol, make_converter
+from server.lsp.watching import folder_paths, registration, split_changes
 from server.options import SECTION
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class ForetypeServer(LanguageServer):
             types.INITIALIZED: self._initialized,
             types.WORKSPACE_DID_CHANGE_CONFIGURATION: self._change_configuration,
             types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: self._change_folders,
+            types.WORKSPACE_DID_CHANGE_WATCHED_FILES: self._change_files,
             STATUS: self._status,
             REQUESTS: self._requests,
             TASKS: self._tasks,
@@ -197,8 +199,11 @@ class ForetypeServer(LanguageServer):
         self._in_background(self._show_loading(self._completer))
         await self._pull_configuration()
         await self._follow_configuration()
+        self._completer.open_workspace(folder_paths(self._folders))
         for document in self._documents:
             self._warm(document)
+            self._learn(document)
+        await self._watch_files()
 
     async def _show_loading(self, completer: Completer) -> None:
         window = self.client_capabilities.window
@@ -274,6 +279,39 @@ class ForetypeServer(LanguageServer):
         removed = {folder.uri for folder in params.event.removed}
         kept = [uri for uri in self._folders if uri not in removed]
         self._folders = kept + [folder.uri for folder in params.event.added]
+        if self._completer is not None:
+            self._completer.open_workspace(folder_paths(self._folders))
+
+    # Files.
+
+    async def _watch_files(self) -> None:
+        workspace = self.client_capabilities.workspace
+        watching = workspace.did_change_watched_files if workspace else None
+        if not (watching and watching.dynamic_registration):
+            return
+        from server.completion.workspace_files import IGNORE_FILE, NAMES, SUFFIXES
+
+        watched = registration(sorted(SUFFIXES), sorted({*NAMES, IGNORE_FILE}))
+        await self._ask(types.CLIENT_REGISTER_CAPABILITY, {"registrations": [watched]})
+
+    def _change_files(self, params: types.DidChangeWatchedFilesParams) -> None:
+        learning = self._completer.learning if self._completer is not None else None
+        if learning is None:
+            return
+        changed, deleted = split_changes(params.changes)
+        for path in deleted:
+            learning.file_deleted(path)
+        for path in changed:
+            learning.file_changed(path)
+
+    def _learn(self, document: Document) -> None:
+        if self._completer is not None and self._completer.learning is not None:
+            path = convert.relative_path(document.uri, self._folders)
+            self._completer.learning.document_changed(path, lambda: document.lf_text)
+
+    def _unlearn(self, uri: str) -> None:
+        if self._completer is not None and self._completer.learning is not None:
+            self._completer.learning.document_closed(convert.relative_path(uri, self._folders))
 
     # Documents.
 
@@ -285,6 +323,7 @@ class ForetypeServer(LanguageServer):
         )
         self._documents.open(document)
         self._warm(document)
+        self._learn(document)
 
     def change_document(self, params: types.DidChangeTextDocumentParams) -> None:
         """Apply edits in their order."""
@@ -300,11 +339,13 @@ class ForetypeServer(LanguageServer):
             else:
                 document.set_text(change.text)
         document.version = params.text_document.version
+        self._learn(document)
 
     def close_document(self, uri: str) -> None:
         """Forget a document."""
         if self._documents.close(uri) and self._completer is not None:
             self._completer.document_closed(uri)
+            self._unlearn(uri)
 
     def lose_document(self, uri: str) -> None:
         """Forget a document whose edit could not be read: nothing is better than wrong text."""
@@ -312,6 +353,7 @@ class ForetypeServer(LanguageServer):
             logger.error("an edit could not be read; its document is ignored until it is reopened")
             if self._completer is not None:
                 self._completer.document_closed(uri)
+                self._unlearn(uri)
 
     def _warm(self, document: Document) -> None:
         if self._completer is None:
@@ -406,6 +448,7 @@ class ForetypeServer(LanguageServer):
         return self._status_object()
 
     def _status_object(self) -> dict[str, Any]:
+        from server.completion.engine import MemoryInfo
         from server.completion.records import Counters
         from server.completion.status import Status
 
@@ -415,6 +458,7 @@ class ForetypeServer(LanguageServer):
             completer.status if completer else Status(state="loading"),
             is_enabled=self._configuration.options.enabled,
             counters=completer.counters if completer else Counters(),
+            memory=completer.memory if completer else MemoryInfo(),
             last=requests[-1] if requests else None,
         )
 

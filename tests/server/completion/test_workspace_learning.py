@@ -1,0 +1,185 @@
+"""When the engine learns the workspace, and when a file stops speaking, told to a note-taker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from server.completion import workspace_learning
+from server.completion.engine import CancelToken, WorkspaceFile
+from server.completion.workspace_learning import WorkspaceLearning
+from server.options import Options
+
+TIMEOUT_S = 30
+
+
+class Notes:
+    """A learner that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, WorkspaceFile] = {}
+        self.n_learned = 0
+
+    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
+        self.known |= {file.path: file for file in files}
+        self.n_learned += len(files)
+
+    def unlearn(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self.known.pop(path, None)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.py").write_text("a = 1\n", encoding="utf-8")
+    (tmp_path / "src/b.py").write_text("b = 2\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace_learning, "DOCUMENT_WAIT_S", 0.0)
+
+
+def make(notes: Notes, **options: object) -> WorkspaceLearning:
+    return WorkspaceLearning(notes, replace(Options(), **options), is_busy=lambda: False)  # type: ignore[arg-type]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async def look() -> None:
+        while not holds():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(look(), TIMEOUT_S)
+
+
+async def test_all_files_are_learned_in_the_background(notes: Notes, folder: Path) -> None:
+    learning = make(notes)
+    learning.start([folder])
+    await until(lambda: set(notes.known) == {"src/a.py", "src/b.py"})
+    assert notes.known["src/a.py"].text == "a = 1\n"
+    assert not notes.known["src/a.py"].is_open
+    learning.close()
+
+
+@pytest.mark.parametrize("setting", [{"memory": "document"}, {"memory": "off"}, {"enabled": False}])
+async def test_nothing_is_read_where_it_is_switched_off(
+    notes: Notes, folder: Path, setting: dict[str, object]
+) -> None:
+    learning = make(notes, **setting)
+    learning.start([folder])
+    learning.document_changed("src/a.py", lambda: "typed")
+    learning.file_changed(folder / "src/b.py")
+    await asyncio.sleep(0)
+    await until(lambda: learning.is_idle)
+    assert notes.n_learned == 0
+
+
+async def test_switching_off_silences_everything_at_once(notes: Notes, folder: Path) -> None:
+    learning = make(notes)
+    learning.start([folder])
+    await until(lambda: len(notes.known) == 2)
+    learning.set_options(replace(Options(), memory="off"))
+    assert notes.known == {}
+    learning.set_options(Options())
+    await until(lambda: len(notes.known) == 2)
+    learning.close()
+
+
+async def test_a_changed_file_is_learned_anew_and_a_deleted_one_falls_silent(
+    notes: Notes, folder: Path
+) -> None:
+    learning = make(notes)
+    learning.start([folder])
+    await until(lambda: len(notes.known) == 2)
+    (folder / "src/a.py").write_text("a = 3\n", encoding="utf-8")
+    learning.file_changed(folder / "src/a.py")
+    await until(lambda: notes.known["src/a.py"].text == "a = 3\n")
+    learning.file_deleted(folder / "src/b.py")
+    assert set(notes.known) == {"src/a.py"}
+    learning.file_deleted(folder / "src")  # A folder takes its files along.
+    assert notes.known == {}
+    learning.close()
+
+
+async def test_a_file_that_became_ignored_falls_silent(notes: Notes, folder: Path) -> None:
+    learning = make(notes)
+    learning.start([folder])
+    await until(lambda: len(notes.known) == 2)
+    (folder / ".gitignore").write_text("b.py\n", encoding="utf-8")
+    learning.file_changed(folder / ".gitignore")
+    assert "src/b.py" not in notes.known
+    await until(lambda: learning.is_idle)
+    assert set(notes.known) == {"src/a.py"}
+    learning.close()
+
+
+async def test_denied_files_never_reach_the_engine(notes: Notes, folder: Path) -> None:
+    (folder / "src/passwords.py").write_text("key = 1\n", encoding="utf-8")
+    learning = make(notes, denied_paths=("passwords*",))
+    learning.start([folder])
+    learning.file_changed(folder / "src/passwords.py")
+    learning.document_changed("src/passwords.py", lambda: "key = 2")
+    await until(lambda: len(notes.known) == 2 and learning.is_idle)
+    assert "src/passwords.py" not in notes.known
+    learning.close()
+
+
+async def test_an_open_document_speaks_for_its_file(notes: Notes, folder: Path) -> None:
+    learning = make(notes)
+    learning.document_changed("src/a.py", lambda: "typed = 1\n")
+    learning.start([folder])
+    await until(lambda: len(notes.known) == 2 and learning.is_idle)
+    assert notes.known["src/a.py"].text == "typed = 1\n"
+    assert notes.known["src/a.py"].is_open
+    learning.file_changed(folder / "src/a.py")  # A save changes nothing that is typed.
+    await until(lambda: learning.is_idle)
+    assert notes.known["src/a.py"].is_open
+    learning.document_closed("src/a.py")
+    await until(lambda: "src/a.py" in notes.known and not notes.known["src/a.py"].is_open)
+    assert notes.known["src/a.py"].text == "a = 1\n"
+    learning.close()
+
+
+async def test_a_document_outside_of_the_workspace_is_learned_while_it_is_open(
+    notes: Notes,
+) -> None:
+    learning = make(notes)
+    learning.start([])
+    learning.document_changed("untitled.py", lambda: "x = 1\n")
+    await until(lambda: "untitled.py" in notes.known)
+    learning.document_closed("untitled.py")
+    assert notes.known == {}
+    learning.close()
+
+
+async def test_learning_waits_while_somebody_waits_for_a_completion(
+    notes: Notes, folder: Path
+) -> None:
+    busy = True
+    learning = WorkspaceLearning(notes, Options(), is_busy=lambda: busy)
+    learning.start([folder])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert notes.n_learned == 0
+    busy = False
+    await until(lambda: len(notes.known) == 2)
+    learning.close()
+
+
+async def test_no_more_is_read_than_the_memory_holds(notes: Notes, folder: Path) -> None:
+    learning = make(notes, memory_bytes=6)  # As long as the first file.
+    learning.start([folder])
+    await until(lambda: learning.is_idle)
+    assert set(notes.known) == {"src/a.py"}
+    learning.close()
