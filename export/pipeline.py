@@ -26,6 +26,7 @@ from server.bundle import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
     MANIFEST_FILE,
+    MEMORY_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
@@ -40,6 +41,7 @@ from server.bundle import (
     read_bundle,
     record_file,
 )
+from server.decoding.memory.coefficients import coefficients_text, read_coefficients
 from server.errors import BundleError, CheckpointError, OptionsError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -114,6 +116,7 @@ def export_bundle(options: ExportOptions, progress: Progress) -> ExportReport:
         model = load_model(checkpoint, weights)
         tensors = _write_graph(staging, checkpoint, plan, weights, model)
         shutil.copyfile(checkpoint.folder / TOKENIZER_FILE, staging / TOKENIZER_FILE)
+        _copy_memory(checkpoint.folder, staging)
         if options.with_checkpoint:
             _write_checkpoint(staging / CHECKPOINT_FOLDER, checkpoint, weights)
         progress("comparing with PyTorch")
@@ -290,6 +293,20 @@ def _measure_speed(backend: Backend, text: list[int]) -> Speed:
         prefill_ms=min(prefill_ms),
         decode_ms=min(decode_ms),
     )
+
+
+def _copy_memory(checkpoint: Path, staging: Path) -> None:
+    """Copy what says how much the memory of the workspace counts, if the checkpoint has it."""
+    path = checkpoint / MEMORY_FILE
+    if not path.is_file():
+        return
+    try:
+        coefficients = read_coefficients(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise CheckpointError(
+            f"{path} can't be read ({exc}); write it again with `python -m training calibrate`"
+        ) from exc
+    (staging / MEMORY_FILE).write_text(coefficients_text(coefficients), encoding="utf-8")
 
 
 def _records(folder: Path) -> dict[str, FileRecord]:

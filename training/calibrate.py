@@ -1,27 +1,33 @@
 """Fit how much the memory of the workspace counts, on development packages.
 
 The mixture's own likelihood is what is maximized: the weights of votes and the logistic model of
-the memory's weight are fitted together, by L-BFGS. How often the token after a longest match is
+the memory's weight are fitted together, by L-BFGS-B. How often the token after a longest match is
 right is counted besides, for the length of drafts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from torch import Tensor
+from rich.console import Console
+from rich.progress import track
+from scipy.optimize import minimize
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 
 from server.decoding.memory.coefficients import FEATURES, LENGTH_KNOTS, Coefficients
 from server.decoding.memory.mixture import LEAST_LOGPROB, MOST_WEIGHT
 from server.decoding.memory.recall import Nearness
 from server.decoding.memory.stream import MAX_MATCH_TOKENS
-from training.workspace import Recollection
+from training.errors import CorpusError
+from training.workspace import Recollection, WorkspaceProtocol, recollect, workspace_files
 
-N_STEPS = 200  # Of L-BFGS; the loss stands still by then. Measured on the development packages.
+N_STEPS = 120  # Of L-BFGS-B, at the most. Guessed.
+LARGEST = 20.0  # Of any coefficient: text that repeats itself without end would want infinity.
 PENALTY = 1e-4  # On the squares of all coefficients, per token. Guessed.
 
 
@@ -51,6 +57,10 @@ class Observations:
     file: Tensor
     """[N]: index of the file."""
 
+    def where(self, is_kept: Tensor) -> Observations:
+        """Return some of the tokens."""
+        return Observations(**{f.name: getattr(self, f.name)[is_kept] for f in fields(self)})
+
 
 def observe(recollections: Iterable[Recollection]) -> Observations:
     """Collect the tokens at which the memory recalled something."""
@@ -79,24 +89,95 @@ def observe(recollections: Iterable[Recollection]) -> Observations:
     )
 
 
-def fit(seen: Observations) -> Coefficients:
-    """Return the coefficients under which what came is likeliest."""
-    length = torch.linspace(0, 4, len(LENGTH_KNOTS), requires_grad=True)
-    nearness = torch.zeros(len(Nearness), requires_grad=True)
-    weight = torch.zeros(len(FEATURES), requires_grad=True)
-    parameters = [length, nearness, weight]
-    optimizer = torch.optim.LBFGS(
-        parameters, max_iter=N_STEPS, history_size=20, line_search_fn="strong_wolfe"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What was fitted and what it is worth, in bits per byte of what came."""
+
+    coefficients: Coefficients
+    n_tokens: int
+    network: float
+    """The network alone."""
+    mixture: float
+    """With the coefficients, on the packages that they were fitted to."""
+    held_out: float
+    """Each package under coefficients that were fitted to the others."""
+
+
+def calibrate(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    rows: Sequence[dict[str, str]],
+    protocol: WorkspaceProtocol,
+) -> Calibration:
+    """Fit the memory to a network on packages, and say what it is worth on each left out.
+
+    Args:
+        model: in evaluation mode; logits [B, T, V] for ids [B, T].
+        tokenizer: the model's own.
+        rows: of the development split: at least two packages.
+        protocol: which files and how much of each.
+
+    Raises:
+        CorpusError: there are too few files.
+    """
+    files = workspace_files(rows, protocol)
+    packages = sorted({file.package for file in files})
+    if len(packages) < 2:
+        raise CorpusError(f"two packages are needed, and there are files of {len(packages)}")
+    totals = {"nats": 0.0, "bytes": 0, "tokens": 0, "forgotten": 0.0}
+
+    def counted() -> Iterator[Recollection]:
+        recollections = recollect(model, tokenizer, rows, files, protocol)
+        # The result goes to standard output, and nothing else.
+        for each in track(recollections, "tokens", console=Console(stderr=True)):
+            nats = -float(each.log_probs[each.truth])
+            totals["nats"] += nats
+            totals["bytes"] += each.n_bytes
+            totals["tokens"] += 1
+            totals["forgotten"] += 0.0 if each.matches.n_matches else nats
+            yield each
+
+    seen = observe(counted())
+    number = torch.tensor([packages.index(file.package) for file in files])[seen.file]
+    held_out = [
+        fitted_nats(seen.where(number == i), fit(seen.where(number != i))).sum().item()
+        for i in range(len(packages))
+    ]
+    coefficients = fit(seen)
+
+    def bits_per_byte(nats: float) -> float:
+        return nats / math.log(2) / totals["bytes"]
+
+    return Calibration(
+        coefficients=coefficients,
+        n_tokens=int(totals["tokens"]),
+        network=bits_per_byte(totals["nats"]),
+        mixture=bits_per_byte(totals["forgotten"] + fitted_nats(seen, coefficients).sum().item()),
+        held_out=bits_per_byte(totals["forgotten"] + sum(held_out)),
     )
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = mixture_nats(seen, length, nearness, weight).mean()
-        loss = loss + PENALTY * sum(p.square().sum() for p in parameters)
-        loss.backward()
-        return loss
 
-    optimizer.step(closure)
+def fit(seen: Observations) -> Coefficients:
+    """Return the coefficients under which what came is likeliest."""
+    sizes = [len(LENGTH_KNOTS), len(Nearness), len(FEATURES)]
+    start = np.concatenate([np.linspace(0, 4, sizes[0]), np.zeros(sizes[1] + sizes[2])])
+
+    def loss_and_slope(values: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = torch.tensor(values, dtype=torch.float, requires_grad=True)
+        loss = mixture_nats(seen, *parameters.split(sizes)).mean()
+        loss = loss + PENALTY * parameters.square().sum()
+        loss.backward()
+        return loss.item(), parameters.grad.double().numpy()
+
+    found = minimize(
+        loss_and_slope,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-LARGEST, LARGEST)] * len(start),
+        options={"maxiter": N_STEPS},
+    )
+    length, nearness, weight = np.split(found.x, np.cumsum(sizes)[:-1])
     return Coefficients(
         length=_rounded(length),
         nearness=_rounded(nearness),
@@ -193,5 +274,5 @@ def _acceptance(seen: Observations) -> tuple[float, ...]:
     return tuple(odds)
 
 
-def _rounded(values: Tensor) -> tuple[float, ...]:
-    return tuple(round(float(value), 3) for value in values.detach())
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(round(float(value), 3) for value in values)

@@ -102,7 +102,18 @@ def _add_results_commands(commands: Commands) -> None:
     evaluate.add_argument("--files", type=int, default=12, help="files per package")
     evaluate.add_argument("--points", type=int, default=400, help="cursors in all")
     evaluate.add_argument("--ngram-tokens", type=int, default=0, help="train a 5-gram on so many")
+    evaluate.add_argument(
+        "--memory", action="store_true", help="also with the memory of document and workspace"
+    )
     evaluate.add_argument("--output", type=Path, help="also write the results as JSON")
+
+    calibrate = _command(
+        commands, "calibrate", _calibrate, "fit the memory of the workspace to a model"
+    )
+    calibrate.add_argument("checkpoint", type=Path, help="checkpoint folder, or a run")
+    calibrate.add_argument("--work", type=Path, required=True, help="folder with the corpus")
+    calibrate.add_argument("--files", type=int, default=12, help="files per package")
+    calibrate.add_argument("--output", type=Path, help="default: memory.json in the checkpoint")
 
     perplexity = _command(commands, "perplexity", _perplexity, "score text files")
     perplexity.add_argument("checkpoint", type=Path)
@@ -268,12 +279,47 @@ def _evaluate(args: argparse.Namespace) -> None:
         ids = open_tokens(tokens, "train")[: args.ngram_tokens]
         ngram = (ids, load_tokenizer(tokens / "tokenizer.json"))
     protocol = Protocol(split=args.split, files_per_package=args.files, n_points=args.points)
-    results = evaluate(models, args.work / "corpus", protocol, ngram)
+    results = evaluate(models, args.work / "corpus", protocol, ngram, with_memory=args.memory)
     if args.output:
         args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(likelihood_table(results))
     print()
     print(lines_table(results))
+    if args.memory:
+        print()
+        print(likelihood_table({"likelihood": results["memory"]}))
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from server.bundle import MEMORY_FILE
+    from server.decoding.memory.coefficients import coefficients_text
+    from training.calibrate import calibrate
+    from training.checkpoint import load_model, write_atomically
+    from training.corpus import read_split
+    from training.workspace import WorkspaceProtocol
+
+    folder = _step_or_folder(args.checkpoint)
+    model, tokenizer = load_model(folder)
+    # The development packages, and no others: the test packages must stay unseen.
+    rows = list(read_split(args.work / "corpus", "dev"))
+    protocol = WorkspaceProtocol(files_per_package=args.files)
+    result = calibrate(model, tokenizer, rows, protocol)
+    output = args.output or folder / MEMORY_FILE
+    write_atomically(output, coefficients_text(result.coefficients))
+    print(
+        json.dumps(
+            {
+                "output": str(output),
+                "tokens": result.n_tokens,
+                "bits_per_byte": {
+                    "network": result.network,
+                    "mixture": result.mixture,
+                    "mixture, each package left out": result.held_out,
+                },
+            },
+            indent=1,
+        )
+    )
 
 
 def _perplexity(args: argparse.Namespace) -> None:

@@ -17,11 +17,14 @@ from rich.progress import track
 from tokenizers import Tokenizer
 from torch import nn
 
+from server.bundle import MEMORY_FILE
+from server.decoding.memory.coefficients import Coefficients, read_coefficients
+from training.ablation import ablate, labelled
 from training.checkpoint import load_model
 from training.completers import BASELINES, Completer, model_completer
 from training.corpus import read_split
 from training.cutpoints import CutPoint, HeldOutFile, choose_cut_points, choose_files
-from training.errors import CorpusError
+from training.errors import CheckpointError, CorpusError
 from training.fim import Order
 from training.likelihood import Score, score_text
 from training.metrics import (
@@ -39,6 +42,7 @@ from training.metrics import (
 from training.model import Gpt2
 from training.ngram import NgramModel
 from training.tokenizer import encode, special_ids
+from training.workspace import WorkspaceProtocol, recollect, workspace_files
 
 NGRAM_ORDER = 5
 
@@ -66,6 +70,8 @@ class NamedModel:
     tokenizer: Tokenizer
     # How it fills in the middle; None reads left to right only.
     order: Order | None
+    # How much the memory of the workspace counts beside it.
+    coefficients: Coefficients = Coefficients()  # noqa: RUF009 - frozen
 
 
 def load_named(name: str, folder: Path) -> NamedModel:
@@ -82,7 +88,28 @@ def load_named(name: str, folder: Path) -> NamedModel:
             stated = (facts.get("fim") or {}).get("order")
             order = stated if stated in ("psm", "spm") else None
             break
-    return NamedModel(name=name, model=model, tokenizer=tokenizer, order=order)
+    return NamedModel(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        order=order,
+        coefficients=load_coefficients(folder),
+    )
+
+
+def load_coefficients(folder: Path) -> Coefficients:
+    """Read what `calibrate` wrote beside a checkpoint; the defaults if it wrote nothing.
+
+    Raises:
+        CheckpointError: the file makes no sense.
+    """
+    file = folder / MEMORY_FILE
+    if not file.is_file():
+        return Coefficients()
+    try:
+        return read_coefficients(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise CheckpointError(f"{file} can't be read ({exc}); calibrate again") from exc
 
 
 def evaluate(
@@ -90,6 +117,8 @@ def evaluate(
     corpus: Path,
     protocol: Protocol,
     ngram_tokens: tuple[np.ndarray, Tokenizer] | None = None,
+    *,
+    with_memory: bool = False,
 ) -> dict[str, object]:
     """Measure models and baselines, and return everything as plain values.
 
@@ -98,6 +127,7 @@ def evaluate(
         corpus: the folder that the corpus command wrote.
         protocol: files, cursors and window.
         ngram_tokens: training ids and their tokenizer, for the n-gram model; None leaves it out.
+        with_memory: also measure each network with the memory of document and workspace.
 
     Raises:
         CorpusError: the split has no file of the size asked for.
@@ -132,12 +162,38 @@ def evaluate(
         likelihood[name] = summarize_likelihood(files, scores)
     for name, completer in BASELINES.items():
         lines[name] = measure_lines(name, completer, points)
+    memory: dict[str, object] = {}
+    if with_memory:
+        for named in models:
+            memory |= _memory_scores(named, rows, protocol)
     return {
         "protocol": asdict(protocol),
         "files": [f"{f.package}/{f.path}" for f in files],
         "n_points": len(points),
         "likelihood": likelihood,
+        "memory": memory,
         "lines": lines,
+    }
+
+
+def _memory_scores(
+    named: NamedModel, rows: Sequence[dict[str, str]], protocol: Protocol
+) -> dict[str, object]:
+    """Return the likelihood of a network alone, with the document, and with the workspace."""
+    own = WorkspaceProtocol(
+        files_per_package=protocol.files_per_package,
+        chars=protocol.chars,
+        scored_chars=protocol.scored_chars,
+        n_ctx=protocol.n_ctx,
+        seed=protocol.seed,
+    )
+    files = workspace_files(rows, own)
+    recollections = recollect(named.model, named.tokenizer, rows, files, own)
+    scores = ablate(
+        track(recollections, f"{named.name}: memory"), named.coefficients, n_files=len(files)
+    )
+    return {
+        label: summarize_likelihood(files, each) for label, each in labelled(named.name, scores)
     }
 
 

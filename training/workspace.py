@@ -88,10 +88,10 @@ def recollect(
     sizes = bytes_per_id(tokenizer)
     for number, file in enumerate(files):
         ids = encode(tokenizer, file.text[: protocol.scored_chars])
-        index = indexes[file.package]
+        snapshot = indexes[file.package].snapshot
         for i, log_probs in enumerate(_expected(model, tokenizer, ids, protocol.n_ctx)):
             document = DocumentText(ids[:i], (), width)
-            recall = Recall(lambda index=index: index.snapshot, document, file.path, width)  # type: ignore[misc]
+            recall = Recall(lambda snapshot=snapshot: snapshot, document, file.path, width)
             matches = recall.matches(ids[max(0, i - MAX_MATCH_TOKENS) : i])
             yield Recollection(
                 file=number,
@@ -102,9 +102,9 @@ def recollect(
             )
 
 
-def only(matches: Matches, *, is_document: bool) -> Matches:
-    """Return the matches in the document itself, or all others."""
-    kept = (matches.nearness == Nearness.DOCUMENT) == is_document
+def document_only(matches: Matches) -> Matches:
+    """Return the matches in the document itself; what follows them can't be read any more."""
+    kept = matches.nearness == Nearness.DOCUMENT
     return Matches(
         lengths=matches.lengths[kept],
         next_ids=matches.next_ids[kept],

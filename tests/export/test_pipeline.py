@@ -14,7 +14,12 @@ from export.fused import FusedOptions, build_fused
 from export.pipeline import ExportOptions, export_bundle
 from server.backends.contract import Backend, BackendOptions
 from server.backends.ort import OrtBackend
-from server.bundle import Bundle, FimTokens, Quantization, read_bundle
+from server.bundle import MEMORY_FILE, Bundle, FimTokens, Quantization, read_bundle
+from server.decoding.memory.coefficients import (
+    Coefficients,
+    coefficients_text,
+    read_coefficients,
+)
 from server.errors import (
     BundleError,
     CheckpointError,
@@ -41,6 +46,21 @@ def greedy(backend: Backend, n_tokens: int) -> list[int]:
         token_ids.append(int(np.argmax(logits[-1])))
         logits = backend.forward(token_ids[-1:], cache)
     return token_ids
+
+
+def test_bundle_takes_along_how_much_the_memory_counts(
+    own_checkpoint: Path, tmp_path: Path
+) -> None:
+    fitted = Coefficients(nearness=(4.0, 3.0, 2.0, 1.0))
+    (own_checkpoint / MEMORY_FILE).write_text(coefficients_text(fitted))
+    bundle = export(own_checkpoint, tmp_path / "bundle")
+    assert bundle.memory_path is not None
+    assert read_coefficients(bundle.memory_path.read_text()) == fitted
+
+    (own_checkpoint / MEMORY_FILE).write_text("{}")
+    with pytest.raises(CheckpointError, match="calibrate"):
+        export(own_checkpoint, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_bundle_says_what_it_is_and_where_it_comes_from(

@@ -37,6 +37,7 @@ class AnswerMemory:
         self._context = list(context[-MAX_MATCH_TOKENS:])
         self._coefficients = coefficients
         self._pace = pace
+        pace.review()
         self._asked: list[int] | None = None
         self._found: tuple[Matches, Votes] | None = None
         self._expected: tuple[int, int, int] | None = None

@@ -11,9 +11,11 @@ from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.stream import MAX_MATCH_TOKENS
 
 MAX_DRAFT_TOKENS = 16  # A line of code has 12 tokens on average. Measured on the training corpus.
-# A drafted token costs so much of a pass before anything was measured. Measured: eight tokens at
-# once take twice as long as one, with int8 weights on a CPU.
-EXTRA_COST = 0.14
+# Passes with one token and with several are different: matrices take another way. What several cost
+# before anything was measured, as shares of a pass with one. Measured: the embedded model with int8
+# weights, 2 CPU cores.
+FIRST_COST = 2.0
+EXTRA_COST = 0.5
 PRIOR_TOKENS = 20.0  # The fitted acceptance counts as so many tokens that were seen. Guessed.
 MOST_TOKENS = 200.0  # What was seen before counts as no more than this. Guessed.
 COST_SHARE = 0.1  # Of a new time in the running means. Guessed.
@@ -26,15 +28,10 @@ class Pace:
         """Start from what was fitted."""
         self._n_seen = np.full(MAX_MATCH_TOKENS + 1, PRIOR_TOKENS)
         self._n_right = PRIOR_TOKENS * coefficients.acceptance_table
-        self._pass_s: float | None = None
-        self._extra_s: float | None = None
-
-    @property
-    def extra_cost(self) -> float:
-        """What one more token in a pass costs, as a share of a pass with one."""
-        if not self._pass_s or self._extra_s is None:
-            return EXTRA_COST
-        return self._extra_s / self._pass_s
+        # Running means, by how many tokens a pass had; nan where none was timed.
+        self._pass_s = np.full(MAX_DRAFT_TOKENS + 2, np.nan)
+        self._lengths: list[int] = []
+        self.review()
 
     def saw(self, length: int, *, was_right: bool) -> None:
         """Count whether the token after a match of this length was the one that came."""
@@ -47,30 +44,54 @@ class Pace:
     def took(self, n_tokens: int, elapsed_s: float) -> None:
         """Take in how long a pass of so many tokens took."""
         # A pass longer than any draft was a prefill, and says nothing of drafts.
-        if n_tokens > MAX_DRAFT_TOKENS + 1:
-            return
-        if n_tokens == 1:
-            self._pass_s = _moved(self._pass_s, elapsed_s)
-        elif self._pass_s is not None:
-            extra_s = max(0.0, elapsed_s - self._pass_s) / (n_tokens - 1)
-            self._extra_s = _moved(self._extra_s, extra_s)
+        if n_tokens < len(self._pass_s):
+            mean = self._pass_s[n_tokens]
+            moved = mean + COST_SHARE * (elapsed_s - mean)
+            self._pass_s[n_tokens] = elapsed_s if np.isnan(mean) else moved
+
+    def costs(self) -> list[float]:
+        """Return what passes with one token, two, and so on cost, as shares of one with one.
+
+        Those with several lie on a line through what was measured.
+        """
+        n_tokens = np.arange(2, MAX_DRAFT_TOKENS + 2)
+        guessed = FIRST_COST + EXTRA_COST * (n_tokens - 2)
+        measured = self._pass_s[2:] / self._pass_s[1]
+        is_timed = np.isfinite(measured)
+        if is_timed.sum() < 2:
+            return [1.0, *guessed.tolist()]
+        slope, start = np.polyfit(n_tokens[is_timed], measured[is_timed], 1)
+        line = start + max(0.0, slope) * n_tokens
+        return [1.0, *np.maximum(line, 1.0).tolist()]
 
     def draft_length(self, match_length: int) -> int:
-        """Return how many tokens to draft after a match; 0 where a draft does not pay.
+        """Return how many tokens to draft after a match; 0 where a draft does not pay."""
+        return self._lengths[match_length]
+
+    def review(self) -> None:
+        """Choose the lengths of drafts anew, so that most tokens come per time.
 
         Each token that is accepted spares a pass and makes the match one token longer. Once a draft
         has been cut short, what stands after the cut was run for nothing.
         """
-        cost = self.extra_cost
-        chance, n_tokens = 1.0, 0
-        while n_tokens < MAX_DRAFT_TOKENS:
-            length = min(match_length + n_tokens, MAX_MATCH_TOKENS)
-            chance *= self._n_right[length] / self._n_seen[length]
-            if chance <= cost:
-                break
-            n_tokens += 1
-        return n_tokens
+        costs = self.costs()
+        chances = (self._n_right / self._n_seen).tolist()
+        self._lengths = [_best_length(n, chances, costs) for n in range(MAX_MATCH_TOKENS + 1)]
 
 
-def _moved(mean: float | None, value: float) -> float:
-    return value if mean is None else mean + COST_SHARE * (value - mean)
+def _best_length(match_length: int, chances: list[float], costs: list[float]) -> int:
+    """Return the length of a draft that gives most tokens per time.
+
+    Args:
+        match_length: tokens of the match.
+        chances: that the next token is right, by the length of the match.
+        costs: of passes with one token, two, and so on.
+    """
+    chance, n_expected = 1.0, 1.0
+    best, best_rate = 0, 1.0
+    for n_drafted, cost in enumerate(costs[1:], 1):
+        chance *= chances[min(match_length + n_drafted - 1, MAX_MATCH_TOKENS)]
+        n_expected += chance
+        if n_expected / cost > best_rate:
+            best, best_rate = n_drafted, n_expected / cost
+    return best

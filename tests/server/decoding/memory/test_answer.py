@@ -10,7 +10,7 @@ from server.decoding.decoder import Decoder, Job
 from server.decoding.generate import no_draft
 from server.decoding.memory.answer import AnswerMemory
 from server.decoding.memory.coefficients import Coefficients
-from server.decoding.memory.drafts import EXTRA_COST, MAX_DRAFT_TOKENS, Pace
+from server.decoding.memory.drafts import MAX_DRAFT_TOKENS, Pace
 from server.decoding.memory.index import LearnedText, Snapshot, WorkspaceIndex
 from server.decoding.memory.recall import DocumentText, Recall
 from server.decoding.memory.stream import TokenWidth
@@ -101,31 +101,40 @@ def test_a_longer_match_gets_a_longer_draft():
 
 def test_drafts_stop_where_they_are_never_right_and_come_back():
     pace = Pace(Coefficients())
-    assert pace.draft_length(4)
-    for _ in range(500):
-        for length in range(33):
-            pace.saw(length, was_right=False)
-    assert pace.draft_length(4) == 0
-    for _ in range(500):
-        pace.saw(4, was_right=True)
-    assert pace.draft_length(4) > 0
+    assert pace.draft_length(16)
+    for right in (False, True):
+        for _ in range(500):
+            for length in range(33):
+                pace.saw(length, was_right=right)
+        pace.review()
+        assert bool(pace.draft_length(16)) is right
 
 
 def test_drafts_stop_where_a_token_more_costs_as_much_as_a_pass():
     pace = Pace(Coefficients())
-    assert pace.extra_cost == EXTRA_COST
     for _ in range(100):
-        pace.took(1, 0.010)
-        pace.took(5, 0.050)
-    assert pace.extra_cost == pytest.approx(1)
+        for n_tokens in (1, 2, 5, 17):
+            pace.took(n_tokens, 0.010 * n_tokens)
+    pace.review()
+    assert pace.costs() == pytest.approx(range(1, MAX_DRAFT_TOKENS + 2))
     assert pace.draft_length(32) == 0
+
+
+def test_drafts_grow_where_tokens_cost_nothing_more():
+    pace = Pace(Coefficients())
+    cautious = pace.draft_length(8)
+    for n_tokens in (1, 2, 9):
+        pace.took(n_tokens, 0.010)
+    pace.review()
+    assert pace.draft_length(8) == MAX_DRAFT_TOKENS > cautious
 
 
 def test_a_prefill_says_nothing_of_drafts():
     pace = Pace(Coefficients())
+    before = pace.costs()
     pace.took(1, 0.010)
     pace.took(64, 0.640)
-    assert pace.extra_cost == EXTRA_COST
+    assert pace.costs() == before
 
 
 def test_the_pace_is_learned_from_tokens_that_were_not_drafted():
