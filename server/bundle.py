@@ -34,6 +34,12 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 MANIFEST_BYTES = 4_000_000  # far above any real manifest; a larger one is no manifest
+MAX_BYTES = {
+    MODEL_FILE: 2**31,  # protobuf reads no more, and external data is refused
+    TOKENIZER_FILE: 64_000_000,  # guessed: three times that of a vocabulary of 256,000
+    f"{CHECKPOINT_FOLDER}/{CONFIG_FILE}": 1_000_000,  # guessed: a hundred times a real one
+}
+"""Files that are parsed as a whole; a larger one is refused unread."""
 
 Layout = Literal["fused", "portable"]
 Dtype = Literal["fp32", "fp16", "int8", "int4"]
@@ -391,6 +397,11 @@ def _check_file(folder: Path, name: str, record: FileRecord) -> None:
         raise BundleError(
             f"{path} has {n_bytes} bytes, the manifest says {record.n_bytes}; "
             "it was truncated or altered: export the model again"
+        )
+    if n_bytes > MAX_BYTES.get(name, n_bytes):
+        raise BundleError(
+            f"{path} has {n_bytes} bytes, at most {MAX_BYTES[name]} are read; "
+            "export a smaller model"
         )
     found = record_file(path)
     if found.sha256 != record.sha256:

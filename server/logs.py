@@ -7,11 +7,15 @@ import logging
 import logging.handlers
 import os
 import queue
+from io import TextIOWrapper
 from pathlib import Path
 
 from server.errors import OptionsError
 
 LEVELS = ("debug", "info", "warning", "error")
+LOG_BYTES, OLD_LOGS = 5_000_000, 3
+"""A log file of this size is put aside, as `FILE.1` and so on; older ones go. Chosen: a day's work
+is about one megabyte at the level `info`."""
 _QUEUED_RECORDS = (
     10_000  # A reader that stops costs this many lines of memory, not a hang. Guessed.
 )
@@ -33,7 +37,7 @@ def configure(file: str, level: str) -> None:
     """Send the log of the whole process to a file, or to stderr if none is named.
 
     Args:
-        file: path; created readable by its owner alone, appended to.
+        file: path; created readable by its owner alone, appended to, put aside when it is long.
         level: one of `LEVELS`; empty: `info` for a file, else `warning`.
 
     Raises:
@@ -43,6 +47,7 @@ def configure(file: str, level: str) -> None:
     if file:
         handler = _file_handler(Path(file))
     handler.setFormatter(logging.Formatter(_FORMAT))
+    logging.raiseExceptions = False  # A full disk costs the line, not a traceback per line.
     records: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_RECORDS)
     listener = logging.handlers.QueueListener(records, handler)
     listener.start()
@@ -55,9 +60,18 @@ def configure(file: str, level: str) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
+class _PrivateFileHandler(logging.handlers.RotatingFileHandler):
+    """A log that its owner alone can read, also after it was begun anew."""
+
+    def _open(self) -> TextIOWrapper:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return open(self.baseFilename, self.mode, encoding="utf-8", opener=private)
+
+
 def _file_handler(path: Path) -> logging.Handler:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return _PrivateFileHandler(path, maxBytes=LOG_BYTES, backupCount=OLD_LOGS)
     except OSError as exc:
         raise OptionsError(f"--log-file {path} can't be opened: {exc.strerror}") from exc
-    return logging.StreamHandler(os.fdopen(descriptor, "a", encoding="utf-8"))

@@ -15,10 +15,11 @@ import numpy as np
 
 from server.backends.contract import Backend, BackendOptions
 from server.backends.guard import GuardedBackend
-from server.bundle import Bundle
+from server.bundle import Bundle, read_bundle
 from server.errors import (
     BackendFailedError,
     BackendUnavailableError,
+    BundleError,
     CompletionServerError,
     PluginError,
     UnknownBackendError,
@@ -170,6 +171,8 @@ class BackendChoice:
         self._options = options
         self._plugins = plugins
         self._backend: Backend | None = None
+        self._is_late = False
+        """Whether a backend failed while serving, long after the bundle was checked."""
 
     @classmethod
     def from_options(
@@ -211,6 +214,7 @@ class BackendChoice:
         if self._attempts and self._attempts[0].backend not in BUILT_IN:
             self._plugins.block("backends", self._attempts[0].backend, f"it failed: {exc}")
         self._skip(f"it failed while serving: {exc}", logging.WARNING)
+        self._is_late = True
         if not self._attempts:
             raise BackendUnavailableError(
                 f"the last backend failed: {exc}; restart the server to try all again"
@@ -226,6 +230,7 @@ class BackendChoice:
         rest = BackendChoice(self._bundle, self._attempts, self._options, self._plugins)
         rest.skipped = list(self.skipped)
         rest._skip(reason, logging.WARNING)
+        rest._is_late = True
         return rest
 
     def close(self) -> None:
@@ -238,6 +243,8 @@ class BackendChoice:
     def _try(self, attempt: Attempt) -> Backend | None:
         self.is_loading = True
         try:
+            if self._is_late:
+                self._check_bundle()
             backend = load_backend(attempt, self._bundle, self._options, self._plugins)
         except CompletionServerError as exc:
             self._skip(str(exc))
@@ -249,6 +256,17 @@ class BackendChoice:
             backend.info = replace(backend.info, details=details)
         logger.info("%s runs the network on %s", attempt.backend, backend.info.provider)
         return backend
+
+    def _check_bundle(self) -> None:
+        """Read the bundle again: what is loaded now must be what the tokenizer was made for.
+
+        Raises:
+            BundleError: it was altered or replaced since the start.
+        """
+        if read_bundle(self._bundle.folder).manifest != self._bundle.manifest:
+            raise BundleError(
+                f"{self._bundle.folder} was replaced while it was served; restart the server"
+            )
 
     def _skip(self, reason: str, level: int = logging.INFO) -> None:
         if self._attempts:

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import io
 import logging
-import mmap
 import re
 import sys
 from dataclasses import dataclass
@@ -21,14 +20,12 @@ import numpy as np
 import psutil
 
 from server.backends.contract import BackendOptions
+from server.backends.ort_graph import check_graph
 from server.bundle import Bundle, Manifest
 from server.errors import BackendFailedError, BackendUnavailableError, BundleError
 
 logger = logging.getLogger(__name__)
 
-# An external tensor is an entry with the key `location`, written as length 8 (also in the longer
-# ways that protobuf's varints allow) and the eight letters; without it onnxruntime opens no file.
-EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 ELEMENT_TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -81,13 +78,13 @@ def open_session(bundle: Bundle, options: BackendOptions, device: str) -> OpenSe
 
     Raises:
         BackendUnavailableError: onnxruntime or the CUDA provider is not there.
-        BundleError: the graph names a file outside of itself, or tensors that the manifest does
+        BundleError: the graph wants more than to compute, or names tensors that the manifest does
         not name.
         BackendFailedError: onnxruntime refuses the graph.
     """
     ort = _import_onnxruntime()
     path, manifest = bundle.model_path, bundle.manifest
-    refuse_external_data(path)
+    check_graph(path)
     if device == "cuda":
         _check_cuda(ort, manifest)
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
@@ -118,19 +115,6 @@ def open_session(bundle: Bundle, options: BackendOptions, device: str) -> OpenSe
         n_threads=n_threads,
         errors=errors,
     )
-
-
-def refuse_external_data(path: Path) -> None:
-    """Raise BundleError if a graph keeps weights in another file, wherever that file lies."""
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            raise BundleError(f"{path} is empty; export the model again")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if EXTERNAL_DATA.search(data):
-                raise BundleError(
-                    f"{path} keeps weights in another file, a bundle's graph is one file; "
-                    "export the model again"
-                )
 
 
 def default_n_threads() -> int:

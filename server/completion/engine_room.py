@@ -95,6 +95,9 @@ class EngineRoom:
 
     def _submit(self, job: Job) -> None:
         self._worker.submit(job)
+        self._look_later()
+
+    def _look_later(self) -> None:
         if self._look_is_due is None:
             self._look_is_due = self._loop.call_later(LOOK_S, self.look)
 
@@ -108,7 +111,7 @@ class EngineRoom:
         is_loading = self._engine is None or self._engine.is_loading
         if self._watchdog.hangs(self._worker.pulse, is_loading=is_loading):
             self._give_up(is_loading=is_loading)
-        self._look_is_due = self._loop.call_later(LOOK_S, self.look)
+        self._look_later()
 
     def _give_up(self, *, is_loading: bool) -> None:
         """Leave the thread that hangs, and let another engine go on with what waits."""

@@ -233,6 +233,63 @@ def test_the_server_ends_within_two_seconds_of_the_editors_process() -> None:
         assert client.process.wait(GONE_S) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are a matter of POSIX")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("moment", ["starting", "loading", "idle", "decoding"])
+def test_a_signal_ends_the_server_at_any_moment(moment: str, sent: signal.Signals) -> None:
+    with Client.start(*FAST, environment={"FORETYPE_TEST_STEP_S": "30"}) as client:
+        assert client.process is not None
+        if moment != "starting":
+            client.initialize()
+        if moment in ("idle", "decoding"):
+            client.wait_ready()
+        if moment == "decoding":
+            client.open(URI, "x = ")
+            client.ask_completion(URI, 0, 4)
+            client.wait_for(lambda: client.request("foretype/tasks", None)["running"] == 1)
+        children = psutil.Process(client.process.pid).children(recursive=True)
+        client.process.send_signal(sent)
+        assert client.process.wait(GONE_S) == -sent
+        assert not [child for child in children if child.is_running()]
+
+
+def test_a_message_of_100_megabytes_is_read_and_one_beyond_the_bound_is_skipped() -> None:
+    def noise(n_bytes: int) -> None:
+        start, end = b'{"jsonrpc":"2.0","method":"$/noise","params":"', b'"}'
+        body = start + b"x" * (n_bytes - len(start) - len(end)) + end
+        client.send_bytes(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    with Client.start(*FAST) as client:
+        client.initialize()
+        client.wait_ready()
+        noise(100 << 20)
+        check_alive(client)
+        noise((128 << 20) + 1)
+        assert refused(client) == -32600
+        check_alive(client)
+
+
+def test_half_a_message_at_the_end_is_no_message() -> None:
+    with Client.start(*FAST) as client:
+        client.initialize()
+        client.wait_ready()
+        client.send_bytes(b'Content-Length: 100\r\n\r\n{"jsonrpc":')
+        assert client.process is not None
+        assert client.process.stdin is not None
+        client.process.stdin.close()
+        assert client.process.wait(GONE_S) == 1
+        assert client.responses.get(None) is None
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_bundle_that_may_not_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").chmod(0)
+    with Client.start("--model", str(tmp_path)) as client:
+        client.initialize()
+        assert "permissions" in client.wait_ready()["message"]
+
+
 def test_a_killed_editor_takes_the_server_with_it(tmp_path: Path) -> None:
     script = (
         "import subprocess, sys, time\n"

@@ -15,6 +15,7 @@ from server.bundle import (
     EMBEDDED_FOLDER,
     MANIFEST_BYTES,
     MANIFEST_FILE,
+    MAX_BYTES,
     MODEL_FILE,
     TOKENIZER_FILE,
     FileRecord,
@@ -221,6 +222,15 @@ def test_huge_manifest_is_refused_unread(bundle: Path) -> None:
         file.truncate(MANIFEST_BYTES + 1)
 
     with pytest.raises(BundleError, match="larger than"):
+        read_bundle(bundle)
+
+
+def test_a_file_too_large_to_be_parsed_is_refused_unread(bundle: Path) -> None:
+    n_bytes = MAX_BYTES[TOKENIZER_FILE] + 1
+    with (bundle / TOKENIZER_FILE).open("r+b") as file:
+        file.truncate(n_bytes)  # Sparse: it takes no place on the disk.
+    edit_manifest(bundle, lambda raw: raw["files"][TOKENIZER_FILE].update(n_bytes=n_bytes))
+    with pytest.raises(BundleError, match="at most 64000000 are read"):
         read_bundle(bundle)
 
 

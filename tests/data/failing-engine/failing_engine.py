@@ -10,7 +10,7 @@ import numpy as np
 
 from server.backends.contract import Logits, TokenIds
 from server.backends.ort import OrtBackend
-from server.completion import engine_room
+from server.completion import watchdog
 from server.completion.engines.local import LocalEngine
 from server.errors import BackendFailedError
 from server.options import Options
@@ -34,7 +34,7 @@ class FailingEngine(LocalEngine):
         assert isinstance(engine, cls)
         lose_device()
         if FAILS_HOW == "hangs":
-            engine_room.LOOK_S = 1.0
+            watchdog.CALL_LOOKS = 3
         return engine
 
 

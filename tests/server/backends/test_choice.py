@@ -1,5 +1,6 @@
 """Which backend is tried when, what counts as running, and what happens when one fails."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -226,6 +227,28 @@ def test_a_real_session_that_raises_is_replaced_by_pytorch(
     pytorch = choice.current()
     assert pytorch.info.name == "pytorch"
     assert int(pytorch.forward([40, 41, 42], pytorch.new_cache())[-1].argmax()) == wanted
+
+
+def test_a_bundle_that_was_replaced_while_it_was_served_is_not_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(EMBEDDED_FOLDER, folder)
+    choice = BackendChoice.from_options(read_bundle(folder), Options(device="cpu", threads=1))
+    choice.current()
+    weights = folder / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    choice.fail(BackendFailedError("device lost"))
+    with pytest.raises(BackendUnavailableError, match="it was altered"):
+        choice.current()
+
+
+def test_what_comes_after_a_backend_that_hangs_leaves_its_choice_alone(bundle: Bundle) -> None:
+    choice = BackendChoice.from_options(bundle, Options(device="cpu", threads=1))
+    before = choice.current()
+    rest = choice.without_present("it hangs")
+    assert [str(skipped) for skipped in rest.skipped] == ["ort on cpu: it hangs"]
+    assert rest.current().info.name == "pytorch"
+    assert choice.current() is before
+    assert choice.skipped == []
 
 
 def raises_like_onnxruntime(*_: object) -> Logits:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from server.completion.completer import Completer
 from server.completion.engine import (
@@ -119,6 +121,30 @@ async def test_a_hanging_engine_is_replaced_and_the_same_request_goes_on() -> No
     told = [status.message for status in bench.statuses if status.state == "loading"]
     assert any("did not come back" in message for message in told)
     assert bench.completer.status.state == "ready"
+    await bench.completer.close()
+    bench.engine.let_go.set()
+
+
+async def test_giving_up_leaves_one_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There were two: each look then began two more chains, and a slow load was given up early."""
+    bench = Bench(HangingEngine(successor=FakeEngine(SCRIPT)))
+    bench.completer.start()
+    assert await bench.completer.wait_ready()
+    asked = asyncio.create_task(bench.completer.complete(REQUEST))
+    await until(bench.engine.is_hanging.is_set)
+    looks: list[float] = []
+    call_later = bench.room._loop.call_later
+
+    def counted(delay: float, what: Callable[..., None], *given: object) -> asyncio.TimerHandle:
+        looks.extend([delay] if what == bench.room.look else [])
+        return call_later(delay, what, *given)
+
+    monkeypatch.setattr(bench.room._loop, "call_later", counted)
+    for _ in range(CALL_LOOKS + 1):
+        looks.clear()
+        bench.room.look()
+    assert len(looks) == 1
+    await asked
     await bench.completer.close()
     bench.engine.let_go.set()
 
