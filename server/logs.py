@@ -64,10 +64,9 @@ class _PrivateFileHandler(logging.handlers.RotatingFileHandler):
     """A log that its owner alone can read, also after it was begun anew."""
 
     def _open(self) -> TextIOWrapper:
-        def private(path: str, flags: int) -> int:
-            return os.open(path, flags, 0o600)
-
-        return open(self.baseFilename, self.mode, encoding="utf-8", opener=private)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        descriptor = os.open(self.baseFilename, flags, 0o600)
+        return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding="utf-8")
 
 
 def _file_handler(path: Path) -> logging.Handler:
