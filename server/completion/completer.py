@@ -93,7 +93,10 @@ class Completer:
         )
         self._runs = Runs(self._room, self._clock)
         self._learning = WorkspaceLearning(
-            self._room, self._options, is_busy=lambda: self._is_awaited
+            self._room,
+            self._options,
+            is_busy=lambda: self._is_awaited,
+            on_silenced=self._forget_generated,
         )
         self._room.load(self._options, self._plugins)
         self._board.announce()
@@ -374,6 +377,11 @@ class Completer:
         is_loaded = self._loaded is not None and self._loaded.done() and not self._loaded.result()
         if self._learning is not None and is_loaded:
             self._learning.start(self._folders)
+
+    def _forget_generated(self) -> None:
+        """Forget what was generated: it may be text of files that must not speak any more."""
+        for document in self._documents.values():
+            document.forget_generated()
 
     # Settings and plugins.
 

@@ -115,6 +115,10 @@ class Document:
         """Gather the context anew at the next request."""
         self.context, self._context_line = "", None
 
+    def forget_generated(self) -> None:
+        """Generate anew from the next request on; an answer in the making goes on."""
+        self.memory, self.ahead = DocumentMemory(), None
+
     def as_open(self) -> OpenDocument | None:
         """Return the document as context of others, as it was when it was last asked for."""
         last = self.request

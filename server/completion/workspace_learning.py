@@ -54,17 +54,28 @@ class _Opened:
 class WorkspaceLearning:
     """Keeps what the engine knows in step with the workspace."""
 
-    def __init__(self, learner: Learner, options: Options, *, is_busy: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        options: Options,
+        *,
+        is_busy: Callable[[], bool],
+        on_silenced: Callable[[], None] = lambda: None,
+    ) -> None:
         """Learn nothing yet.
 
         Args:
             learner: takes texts in.
             options: `memory` other than "workspace" means that no file is read.
             is_busy: whether somebody waits for a completion; asked from another thread.
+            on_silenced: is told on the event loop that files must not be heard of any more, so that
+                what was made with them is forgotten too.
         """
         self._learner = learner
         self._options = options
         self._is_busy = is_busy
+        self._on_silenced = on_silenced
+        self._loop = asyncio.get_running_loop()
         self._folders: list[WorkspaceFolder] = []
         self._opened: dict[str, _Opened] = {}
         self._known: set[str] = set()
@@ -134,7 +145,7 @@ class WorkspaceLearning:
         with self._lock:
             gone = [known for known in self._known if known == path or known.startswith(path + "/")]
             self._known.difference_update(gone)
-        self._learner.unlearn(gone)
+        self._silence(gone)
 
     def _place(self, location: Path) -> tuple[WorkspaceFolder | None, str]:
         for folder in self._folders:
@@ -165,7 +176,9 @@ class WorkspaceLearning:
             return
         if opened.due is not None:
             opened.due.cancel()
-        self._drop([path])
+        with self._lock:
+            self._known.discard(path)
+        self._learner.unlearn([path])
         for folder in self._folders:
             self.file_changed(folder.root / path)
 
@@ -198,13 +211,13 @@ class WorkspaceLearning:
         self._reading = CancelToken()
         with self._lock:
             known = list(self._known)
-        self._drop(known)
+            self._known.clear()
+        self._silence(known)
 
-    def _drop(self, paths: Sequence[str]) -> None:
-        with self._lock:
-            self._known.difference_update(paths)
+    def _silence(self, paths: Sequence[str]) -> None:
         if paths:
             self._learner.unlearn(paths)
+            self._on_silenced()
 
     def _read_all(self, cancel: CancelToken) -> None:
         """Read every folder, as much as the memory can hold of it."""
@@ -239,7 +252,13 @@ class WorkspaceLearning:
                 files.append(WorkspaceFile(path=path, text=text))
         with self._lock:
             gone = [path for path in gone if path in self._known]
-        self._drop(gone)
+            self._known.difference_update(gone)
+        if gone:
+            self._learner.unlearn(gone)
+            try:
+                self._loop.call_soon_threadsafe(self._on_silenced)
+            except RuntimeError:
+                logger.debug("the event loop is closed")
         self._take_in(files, cancel)
 
     def _take_in(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:

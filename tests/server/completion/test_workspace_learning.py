@@ -99,14 +99,19 @@ async def test_switching_off_silences_everything_at_once(notes: Notes, folder: P
 async def test_a_changed_file_is_learned_anew_and_a_deleted_one_falls_silent(
     notes: Notes, folder: Path
 ) -> None:
-    learning = make(notes)
+    silenced: list[bool] = []
+    learning = WorkspaceLearning(
+        notes, Options(), is_busy=lambda: False, on_silenced=lambda: silenced.append(True)
+    )
     learning.start([folder])
     await until(lambda: len(notes.known) == 2)
     (folder / "src/a.py").write_text("a = 3\n", encoding="utf-8")
     learning.file_changed(folder / "src/a.py")
     await until(lambda: notes.known["src/a.py"].text == "a = 3\n")
+    assert not silenced
     learning.file_deleted(folder / "src/b.py")
     assert set(notes.known) == {"src/a.py"}
+    assert silenced
     learning.file_deleted(folder / "src")  # A folder takes its files along.
     assert notes.known == {}
     learning.close()
