@@ -75,6 +75,11 @@ def make_parser() -> argparse.ArgumentParser:
     latency.add_argument("--interval-ms", type=int, default=150, help="between two keys")
     latency.add_argument("--lines", type=int, default=0, help="typed at that pace, then slowly")
 
+    memory = commands.add_parser("memory", help="what the memory of the workspace costs")
+    memory.set_defaults(run=_memory)
+    _add_measuring(memory)
+    memory.add_argument("--tokens", type=int, default=2_000_000, help="of the workspace")
+
     peers = commands.add_parser("peers", help="the same weights in other programs")
     peers.set_defaults(run=_peers)
     _add_measuring(peers)
@@ -197,6 +202,22 @@ def _latency(arguments: argparse.Namespace, command: str, console: Console) -> N
         scenario.run(recorder, bundle, plan, step)
     kind: Model = "124m" if plan.is_random else "any" if arguments.model else "embedded"
     recorder.goals = check_goals(LATENCY_GOALS, [*recorder.figures, *recorder.ratios], kind)
+    _finish(recorder, arguments, console)
+
+
+def _memory(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import memory
+
+    bundle = _open(arguments, console)
+    plan = memory.MemoryPlan(
+        n_tokens=arguments.tokens,
+        n_saves=arguments.rounds or (3 if arguments.short else 10),
+        n_threads=arguments.threads,
+        seed=arguments.seed,
+    )
+    recorder = _recorder("memory", command, arguments, bundle, n_tokens=plan.n_tokens)
+    with _bar(console, memory.N_PARTS) as step:
+        memory.measure(recorder, bundle, plan, step)
     _finish(recorder, arguments, console)
 
 
