@@ -14,15 +14,16 @@ from benchmarks.errors import BenchmarkError
 LEAST_PRECISION = 0.25
 """Share of right completions among those shown that a threshold must reach: one in four. Guessed:
 less is in the way, more leaves a small model silent."""
+LEAST_SHOWN = 20
+"""So many completions must be shown for their precision to say anything. Guessed."""
 N_STEPS = 50
+THRESHOLDS = tuple(step / N_STEPS for step in range(N_STEPS))
+"""From 0 to below 1, evenly spaced."""
+ACCEPTED_CHARS = 5
+"""A part of the line is worth accepting from this length on; as the replayed typist has it."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """One completion: how sure it was, and whether it was right."""
-
-    confidence: float
-    is_right: bool
+Verdict = bool | None
+"""Whether what was shown at a cursor is right; None: nothing was shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,45 +35,65 @@ class CurvePoint:
     """Share of all cursors at which something is shown."""
     precision: float
     """Share of what is shown that is right; 1 where nothing is."""
+    n_shown: int
 
 
-def coverage_curve(outcomes: Sequence[Outcome], n_asked: int) -> list[CurvePoint]:
-    """Return coverage and precision over evenly spaced thresholds from 0 to below 1.
+def judge(text: str, truth: str) -> Verdict:
+    """Say whether a completion is the rest of the line, or a beginning of it worth accepting.
 
     Args:
-        outcomes: of the cursors at which there was anything to show.
-        n_asked: all cursors.
+        text: what is shown; its first line counts. Blank is nothing.
+        truth: the rest of the line.
+    """
+    line, truth = text.split("\n")[0].rstrip(), truth.rstrip()
+    if not text.strip():
+        return None
+    return line == truth or (len(line) >= ACCEPTED_CHARS and truth.startswith(line))
+
+
+def coverage_curve(verdicts: Sequence[Sequence[Verdict]]) -> list[CurvePoint]:
+    """Return coverage and precision at each of `THRESHOLDS`.
+
+    Args:
+        verdicts: for each cursor, what was shown there at each threshold.
 
     Raises:
-        ValueError: fewer cursors than outcomes.
+        ValueError: no cursor, or one without a verdict for each threshold.
     """
-    if n_asked < len(outcomes) or n_asked == 0:
-        raise ValueError(f"{len(outcomes)} outcomes of {n_asked} cursors")
+    if not verdicts or any(len(row) != N_STEPS for row in verdicts):
+        raise ValueError(f"{N_STEPS} verdicts are needed for each of one cursor or more")
     curve = []
-    for step in range(N_STEPS):
-        threshold = step / N_STEPS
-        shown = [one for one in outcomes if one.confidence >= threshold]
-        n_right = sum(one.is_right for one in shown)
+    for threshold, column in zip(THRESHOLDS, zip(*verdicts, strict=True), strict=True):
+        shown = [verdict for verdict in column if verdict is not None]
         curve.append(
             CurvePoint(
                 threshold=threshold,
-                coverage=len(shown) / n_asked,
-                precision=n_right / len(shown) if shown else 1.0,
+                coverage=len(shown) / len(verdicts),
+                precision=sum(shown) / len(shown) if shown else 1.0,
+                n_shown=len(shown),
             )
         )
     return curve
 
 
 def choose_threshold(
-    curve: Sequence[CurvePoint], least_precision: float = LEAST_PRECISION
+    curve: Sequence[CurvePoint],
+    least_precision: float = LEAST_PRECISION,
+    least_shown: int = LEAST_SHOWN,
 ) -> CurvePoint:
-    """Return the lowest threshold from which on precision stays at `least_precision` or above."""
-    chosen = curve[-1]
-    for point in reversed(curve):
+    """Return the lowest threshold that shows right things often enough.
+
+    From it on precision stays at `least_precision` or above, as far as `least_shown` completions
+    are shown: the few at the end of the curve would make it a lottery. If no threshold is good
+    enough, it is the one with the best precision.
+    """
+    judged = [point for point in curve if point.n_shown >= least_shown] or [curve[0]]
+    chosen = None
+    for point in reversed(judged):
         if point.precision < least_precision:
             break
         chosen = point
-    return chosen
+    return chosen or max(judged, key=lambda point: point.precision)
 
 
 def draw_curve(curve: Sequence[CurvePoint], chosen: CurvePoint, title: str, path: Path) -> None:

@@ -57,6 +57,15 @@ class Served:
         answer = self._loop.run_until_complete(self._completer.complete(request))
         return answer, 1000 * (time.perf_counter() - began)
 
+    @contextmanager
+    def showing_from(self, min_confidence: float) -> Iterator[None]:
+        """Use another threshold of confidence for the time of a block."""
+        self._completer.set_options(replace(self._options, min_confidence=min_confidence))
+        try:
+            yield
+        finally:
+            self._completer.set_options(self._options)
+
     def forget(self, document: str) -> None:
         """Close a document, so that nothing is known of it any more."""
         self._completer.document_closed(document)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.calibration import Outcome, choose_threshold, coverage_curve
+from benchmarks.calibration import THRESHOLDS, Verdict, choose_threshold, coverage_curve, judge
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import percentile
 from benchmarks.served import Served
@@ -21,7 +21,7 @@ from training.completers import BASELINES, Completer
 from training.corpus import read_split
 from training.cutpoints import CutPoint, HeldOutFile, choose_cut_points, choose_files
 from training.evaluate import measure_lines
-from training.metrics import bootstrap, exact_match, ratio_of_columns
+from training.metrics import bootstrap, ratio_of_columns
 from training.replay import COLUMNS, Suggest, Suggestion, Tally, Typist, replay
 
 SYSTEM = "served"
@@ -68,34 +68,41 @@ def quality(
     served: Served, files: Sequence[HeldOutFile], points: Sequence[CutPoint], step: Step
 ) -> dict[str, Any]:
     """Complete the line at every cursor, by the server and by the baselines."""
-    outcomes: list[Outcome] = []
+    verdicts: list[list[Verdict]] = []
 
     def complete(prefix: str, suffix: str) -> str:
         point = points[len(asked)]
         asked.append(point)
         document = f"{files[point.file].path}#{len(asked)}"
         answer, _ = served.complete(document, prefix, suffix[:SUFFIX_CHARS])
+        verdicts.append(_verdicts(served, document, point))
         served.forget(document)
         step("quality")
-        if not answer.candidates:
-            return ""
-        best = answer.candidates[0]
-        line = best.text.split("\n")[0]
-        is_right = bool(exact_match(line, point.truth))
-        outcomes.append(Outcome(confidence=best.confidence, is_right=is_right))
-        return line
+        return answer.candidates[0].text.split("\n")[0] if answer.candidates else ""
 
     asked: list[CutPoint] = []
     lines = {SYSTEM: measure_lines(SYSTEM, complete, points)}
     for name, baseline in BASELINES.items():
         lines[name] = measure_lines(name, baseline, points)
-    curve = coverage_curve(outcomes, len(points))
+    curve = coverage_curve(verdicts)
     return {
         "lines": lines,
         "n_points": len(points),
         "curve": [asdict(point) for point in curve],
         "chosen": asdict(choose_threshold(curve)),
     }
+
+
+def _verdicts(served: Served, document: str, point: CutPoint) -> list[Verdict]:
+    """Ask again at every threshold; what was generated is there, so the model is asked once."""
+    verdicts: list[Verdict] = [None] * len(THRESHOLDS)
+    for index, threshold in enumerate(THRESHOLDS):
+        with served.showing_from(threshold):
+            answer, _ = served.complete(document, point.prefix, point.suffix[:SUFFIX_CHARS])
+        if not answer.candidates:
+            break  # A higher threshold shows no more.
+        verdicts[index] = judge(answer.candidates[0].text, point.truth)
+    return verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
