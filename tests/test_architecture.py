@@ -35,6 +35,7 @@ DOORS = {"server.completion.engines.local", "server.completion.engines.local_mem
 PURE = (
     "server.decoding.sampling",
     "server.decoding.healing",
+    "server.decoding.prevention",
     "server.decoding.memory.stream",
     "server.decoding.memory.suffix_array",
     "server.decoding.memory.recall",

@@ -89,6 +89,27 @@ def outer_closers(text: str, cursor_line: str, language: str) -> list[int]:
     return places
 
 
+def standing_closer(cursor_line: str, rest: str) -> str:
+    """Return the closing character right after the cursor, if the line needs no other of its kind.
+
+    Empty: there is none, or the rest of the line lacks one that is open, so that the text may still
+    begin with it.
+
+    Args:
+        cursor_line: the cursor's line up to the cursor.
+        rest: the line's rest.
+    """
+    if not rest:
+        return ""
+    if quote := open_quote(cursor_line):
+        return quote if rest[0] == quote else ""
+    if rest[0] not in _CLOSERS:
+        return ""
+    waiting = _open_brackets(cursor_line)
+    n_closers = len(rest) - len(rest.lstrip("".join(_CLOSERS)))
+    return rest[0] if n_closers >= len(waiting) else ""
+
+
 def open_quote(line: str) -> str:
     """Return the quote of the string that is still open at a line's end; empty: none is."""
     scanner = _Scanner(has_quotes=True)

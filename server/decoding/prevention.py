@@ -1,7 +1,10 @@
 """What the network may not say: masked before a token is chosen, not cut away afterwards.
 
-Pure rules on log-probabilities. Knows tokens as ids and bytes, never as text; what stands around
-the cursor comes as bytes. Where a rule would leave nothing to choose, it masks nothing.
+Pure. Knows tokens as ids and bytes, never as text; what stands around the cursor comes as bytes.
+Where a rule would leave nothing to choose, it masks nothing. Loops are not broken here: the
+embedded model, kept from a third repetition, wrote nothing better (measured on 87 cursors of
+development packages: 3 completions changed, all for the worse); the filter for repetition ends the
+text instead.
 """
 
 from __future__ import annotations
@@ -12,12 +15,6 @@ import numpy as np
 
 from server.decoding.healing import Vocabulary
 from server.decoding.sampling import IdArray, LogProbs, Processor
-
-MAX_PERIOD_TOKENS = 24  # The longest loop that is noticed: about two lines. Guessed.
-# As the filter for repetition has it: five times a short piece, three times a long one.
-SHORT_PERIOD_TOKENS = 3
-SHORT_REPEATS = 5
-LONG_REPEATS = 3
 
 
 def forbid_start(vocabulary: Vocabulary, healed: bytes, start: bytes) -> Processor:
@@ -41,29 +38,6 @@ def forbid_start(vocabulary: Vocabulary, healed: bytes, start: bytes) -> Process
         return _without(log_probs, forbidden[n_done])
 
     return process
-
-
-def forbid_loops(generated: Sequence[int], log_probs: LogProbs) -> LogProbs:
-    """Mask the tokens that would complete one repetition too many; a `Processor`.
-
-    A loop is a group of tokens that was generated again and again, up to the last one.
-    """
-    looping = loop_continuations(generated)
-    return _without(log_probs, np.array(looping, np.int64)) if looping else log_probs
-
-
-def loop_continuations(generated: Sequence[int]) -> list[int]:
-    """Return the tokens that would complete a loop's last allowed repetition, or go on after it."""
-    n = len(generated)
-    found = []
-    for period in range(1, min(MAX_PERIOD_TOKENS, n // (LONG_REPEATS - 1)) + 1):
-        n_repeats = SHORT_REPEATS if period <= SHORT_PERIOD_TOKENS else LONG_REPEATS
-        n_equal = period * (n_repeats - 1) - 1
-        if n - period < n_equal:
-            continue
-        if all(generated[n - i] == generated[n - i - period] for i in range(1, n_equal + 1)):
-            found.append(generated[n - period])
-    return found
 
 
 def _without(log_probs: LogProbs, token_ids: IdArray) -> LogProbs:

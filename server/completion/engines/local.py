@@ -17,6 +17,7 @@ import numpy as np
 
 from server.backends.choice import Attempt, BackendChoice, Skipped
 from server.bundle import Bundle, locate_bundle, read_bundle
+from server.completion.brackets import standing_closer
 from server.completion.engine import (
     CancelToken,
     CompletionEngine,
@@ -28,11 +29,13 @@ from server.completion.engine import (
     WorkspaceFile,
 )
 from server.completion.engines.local_memory import LocalMemory
+from server.completion.languages import first_line, last_line
 from server.completion.window import HEAD_CHARS, Window, choose_order, place_window, suffix_limit
 from server.decoding.decoder import Decoder, Job
 from server.decoding.generate import no_draft
 from server.decoding.healing import Vocabulary, count_healed, make_healing, spelled
 from server.decoding.memory.answer import AnswerMemory
+from server.decoding.prevention import forbid_start
 from server.decoding.prompt import Prompt, build_prompt
 from server.decoding.sampling import Choose, Processor, make_choose
 from server.decoding.tokenizer import Detokenizer, IncrementalEncoder, Tokenizer
@@ -304,6 +307,12 @@ class LocalEngine(CompletionEngine):
             processors.append(recalled.process)
         if plan.healed:  # After the mixture: what is forbidden stays so.
             processors.append(make_healing(self._vocabulary, plan.healed))
+        # Only for who asks: while typing it offered arguments to calls that take none (measured
+        # with the embedded model at 108 inserted brackets: for 24 of 25 such calls, before for 7;
+        # right were 6 completions, before 5).
+        cursor_line, rest = last_line(request.prefix), first_line(request.suffix)
+        if request.is_explicit and (closer := standing_closer(cursor_line, rest)):
+            processors.append(forbid_start(self._vocabulary, plan.healed, closer.encode()))
         return make_choose(
             sampling,
             np.random.default_rng([sampling.seed, request.candidate]),

@@ -145,6 +145,32 @@ def test_a_mark_of_fill_in_the_middle_ends_the_middle(make_engine) -> None:
     assert (text, usage.finish_reason) == ("", "stop")
 
 
+@pytest.mark.parametrize(
+    ("prefix", "suffix", "is_explicit", "expected"),
+    [
+        ("x = f(", ")\n", True, "aaa"),  # It stands there: something else is said.
+        ("x = f(", ")\n", False, ")))"),  # Nobody asked: the filters leave nothing.
+        ("x = f(", "\n", True, ")))"),
+        ("x = f(g(", ")\n", True, ")))"),  # One of two is missing still.
+        ("x = f(g(", "))\n", True, "aaa"),
+        ("x = ')", ")\n", True, ")))"),  # A closer in an open string closes nothing.
+    ],
+)
+def test_who_asks_before_a_closer_is_not_told_the_closer(
+    make_engine, prefix: str, suffix: str, *, is_explicit: bool, expected: str
+) -> None:
+    """The network wants to close at once, and once it has begun otherwise it goes on so."""
+
+    def script(tokens: tuple[int, ...]) -> np.ndarray:
+        row = np.zeros(260, np.float32)
+        row[ord(")")], row[ord("a")] = (20, 10) if tokens[-1] != ord("a") else (10, 20)
+        return row
+
+    engine = make_engine(FakeBackend(script, spec=SPEC))
+    asked = request(prefix, suffix, is_explicit=is_explicit, max_new_tokens=3)
+    assert complete(engine, asked)[0] == expected
+
+
 @pytest.mark.parametrize("asked", [request(""), request("", context=""), request("\n")])
 def test_an_empty_document_is_answered(make_engine, asked: EngineRequest) -> None:
     engine = make_engine(FakeBackend(lambda tokens: ord("a"), spec=SPEC))
