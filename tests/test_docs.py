@@ -108,3 +108,12 @@ def test_links_in_the_documents_lead_somewhere(page: Path) -> None:
 def test_the_settings_page_is_what_the_settings_say() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "settings_table.py"))
     assert script["PAGE"].read_text(encoding="utf-8") == script["page"]()
+
+
+def test_the_reliability_page_is_made_from_results_and_names_tests_that_exist() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "reliability_table.py"))
+    page = script["page"]()
+    assert script["PAGE"].read_text(encoding="utf-8") == page
+    tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", page):
+        assert f"def {name}(" in tests, name
