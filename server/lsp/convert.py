@@ -18,6 +18,7 @@ from server.completion.records import Counters, RequestRecord
 from server.completion.request import Candidate, CompletionRequest, Trigger
 from server.completion.status import Status
 from server.documents import Document, Point
+from server.lsp import wording
 from server.lsp.positions import PositionEncoding, column_from_units, units_from_column
 from server.lsp.protocol import InlineParams
 from server.options import camel_case
@@ -170,6 +171,8 @@ def status_object(
     return {
         "state": status.state,
         "message": status.message,
+        "title": wording.title(status),
+        "facts": wording.facts(status, counters=counters, last=last),
         "enabled": is_enabled,
         "engine": engine.engine if engine else "",
         "model": engine.model if engine else "",

@@ -18,7 +18,7 @@ from pygls.lsp.server import LanguageServer
 
 from server import __version__
 from server.documents import Document, Documents, Point
-from server.lsp import convert
+from server.lsp import convert, wording
 from server.lsp.configuration import Configuration, Features, section
 from server.lsp.connection import Connection
 from server.lsp.growth import EMPTY, Growth
@@ -475,7 +475,10 @@ class ForetypeServer(LanguageServer):
 
     def _requests(self, _: Any) -> dict[str, Any]:
         requests = self._completer.requests if self._completer else ()
-        return {"requests": [convert.request_object(record) for record in requests]}
+        return {
+            "requests": [convert.request_object(record) for record in requests],
+            "table": wording.request_table(requests),
+        }
 
     def _tasks(self, _: Any) -> dict[str, int]:
         return {

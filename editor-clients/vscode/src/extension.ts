@@ -3,7 +3,6 @@ import * as vscode from "vscode";
 import { GhostText } from "./ghostText";
 import { Server, serverSettings } from "./server";
 import { StatusBar } from "./statusBar";
-import { requestTable } from "./statusText";
 
 const REQUESTS = vscode.Uri.parse("foretype:Last Requests.txt");
 const SCHEMES = ["file", "untitled", "vscode-notebook-cell"];
@@ -57,7 +56,7 @@ export function activate(context: vscode.ExtensionContext): void {
     statusBar,
     vscode.workspace.registerTextDocumentContentProvider(REQUESTS.scheme, {
       onDidChange: asked.event,
-      provideTextDocumentContent: async () => requestTable(await running.lastRequests()),
+      provideTextDocumentContent: () => running.lastRequests(),
     }),
     ...Object.entries(commands).map(([name, run]) =>
       vscode.commands.registerCommand(`foretype.${name}`, run),

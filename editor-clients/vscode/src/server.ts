@@ -9,7 +9,7 @@ import {
   TransportKind,
 } from "vscode-languageclient/node";
 import { findServer, installServer, NoServerError, SAFE_ENV } from "./interpreter";
-import { LastRequest, Status } from "./statusText";
+import type { Status } from "./statusBar";
 
 /** A server that ends more often than this in three minutes stays down. */
 const MAX_CRASHES = 4;
@@ -72,9 +72,10 @@ export class Server implements vscode.Disposable {
       void this.client?.sendNotification("workspace/didChangeConfiguration", { settings });
   }
 
-  async lastRequests(): Promise<LastRequest[]> {
-    const answer = await this.client?.sendRequest<{ requests: LastRequest[] }>("foretype/requests");
-    return answer?.requests ?? [];
+  /** The last requests as a table of text, with their times and reasons. */
+  async lastRequests(): Promise<string> {
+    const answer = await this.client?.sendRequest<{ table: string }>("foretype/requests");
+    return answer?.table ?? "No server runs.\n";
   }
 
   async dispose(): Promise<void> {
@@ -158,7 +159,7 @@ export class Server implements vscode.Disposable {
   /** Show an error once, with what to do about it. */
   private fail(error: unknown): void {
     const message = error instanceof Error ? error.message : String(error);
-    this.changed.fire({ state: "error", message });
+    this.changed.fire({ state: "error", facts: [`error: ${message}`] });
     if (error instanceof vscode.CancellationError) return;
     this.log.error(message);
     const actions = {

@@ -1,7 +1,24 @@
 /** The status bar item, which shows what the server says of itself and opens the menu. */
 import * as vscode from "vscode";
 import { Server } from "./server";
-import { Status, statusDetails, statusLine } from "./statusText";
+
+/** `foretype/status` of docs/protocol.md, as far as it is shown. */
+export interface Status {
+  state: "loading" | "ready" | "busy" | "off" | "inactive" | "error";
+  /** A few words: model and device while completions come. */
+  title?: string;
+  /** All that is known, a fact a line, the state first. */
+  facts?: string[];
+}
+
+const ICONS: Record<Status["state"], string> = {
+  loading: "loading~spin",
+  ready: "wand",
+  busy: "loading~spin",
+  off: "circle-slash",
+  inactive: "dash",
+  error: "error",
+};
 
 export class StatusBar implements vscode.Disposable {
   private readonly item = vscode.window.createStatusBarItem(
@@ -33,15 +50,17 @@ export class StatusBar implements vscode.Disposable {
 
   refresh(status = this.status): void {
     const document = vscode.window.activeTextEditor?.document;
-    const isOff = document && this.isMuted(document) && status.state !== "error";
-    const shown: Status = isOff
-      ? { ...status, state: "off", message: "switched off for this file" }
+    const isMuted = document && this.isMuted(document) && status.state !== "error";
+    const { state, title, facts }: Status = isMuted
+      ? { state: "off", facts: ["off: switched off for this file"] }
       : status;
-    this.item.text = statusLine(shown, this.percentage);
-    this.item.tooltip = statusDetails(shown);
-    this.item.accessibilityInformation = { label: `Foretype: ${shown.state}`, role: "button" };
+    const isCounting = state === "loading" && this.percentage !== undefined;
+    const percent = isCounting ? ` ${Math.round(this.percentage!)}%` : "";
+    this.item.text = `$(${ICONS[state]}) ${title ?? "Foretype"}${percent}`;
+    this.item.tooltip = `Foretype: ${(facts ?? [state]).join("\n")}`;
+    this.item.accessibilityInformation = { label: `Foretype: ${state}`, role: "button" };
     this.item.backgroundColor =
-      shown.state === "error" ? new vscode.ThemeColor("statusBarItem.errorBackground") : undefined;
+      state === "error" ? new vscode.ThemeColor("statusBarItem.errorBackground") : undefined;
   }
 
   dispose(): void {

@@ -159,7 +159,7 @@ class ScriptedServer:
         elif method == "textDocument/didChange":
             self.documents[params["textDocument"]["uri"]] = params["contentChanges"][-1]["text"]
         elif method == "foretype/status":
-            self.reply(message["id"], {"state": "ready", "message": "", "model": "scripted"})
+            self.reply(message["id"], {"state": "ready", "facts": ["ready", "scripted"]})
         elif "id" in message:
             self.reply(message["id"], None)
 

@@ -81,16 +81,10 @@ function M.set_server_status(status)
   vim.cmd.redrawstatus({ bang = true })
 end
 
----Describe in one line what `foretype/status` answered.
----@param status table<string, any>
+---Say in one line what `foretype/status` answered.
+---@param status { facts: string[] }
 ---@return string
-function M.describe(status)
-  local reason = vim.tbl_get(status, 'lastRequest', 'reason') or ''
-  local last = reason ~= '' and 'last: ' .. reason or ''
-  local parts = { status.state, status.message or '', status.model or '', status.backend or '' }
-  vim.list_extend(parts, { status.provider or '', last })
-  return table.concat(vim.tbl_filter(function(part) return part ~= '' end, parts), ', ')
-end
+function M.describe(status) return table.concat(status.facts, ', ') end
 
 M.commands = {} ---@type table<string, fun(argument?: string)> Of `:Foretype`.
 
