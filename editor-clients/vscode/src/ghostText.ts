@@ -121,6 +121,7 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     context: vscode.InlineCompletionContext,
     token: vscode.CancellationToken,
   ): Promise<vscode.InlineCompletionItem[]> {
+    this.isBehind = false; // All that is there is handed out now; a trigger more would only disturb.
     this.settle();
     const client = this.client();
     if (!client?.isRunning() || this.isMuted(document)) return [];

@@ -100,7 +100,12 @@ export class Server implements vscode.Disposable {
       this.clientOptions(() => client === this.client && this.crashed()),
     );
     client.onNotification("foretype/status", (status: Status) => this.changed.fire(status));
-    await client.start();
+    await client.start().catch((error: unknown) => {
+      throw new Error(
+        `Foretype's server did not start: ${error instanceof Error ? error.message : String(error)}. ` +
+          "The log says why; foretype.client.interpreter names another Python.",
+      );
+    });
     this.client = client;
     void vscode.commands.executeCommand("setContext", "foretype.isRunning", true);
     client.sendRequest<Status>("foretype/status").then(
@@ -120,6 +125,7 @@ export class Server implements vscode.Disposable {
           this.progressed.fire("percentage" in value ? value.percentage : undefined),
         workspace: { configuration: ({ items }) => items.map(serverSettings) },
       },
+      initializationFailedHandler: () => false, // It is told once, by `fail`.
       errorHandler: {
         error: () => ({ action: ErrorAction.Continue, handled: true }),
         closed: () => {

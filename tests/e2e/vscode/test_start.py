@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import sysconfig
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +60,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = "foretype-0.1.0.dist-info"
     root = Path(__file__).resolve().parents[3]
     with zipfile.ZipFile(file, "w") as archive:
-        borrowed = f"{root}\n{sysconfig.get_path('purelib')}\n"
+        packages = (folder for folder in sys.path if Path(folder).name == "site-packages")
+        borrowed = "\n".join([str(root), *packages])
         archive.writestr("foretype.pth", borrowed)
         archive.writestr(
             f"{info}/METADATA", "Metadata-Version: 2.1\nName: foretype\nVersion: 0.1.0\n"
@@ -146,6 +146,28 @@ def test_an_interpreter_that_can_not_run_it_is_named_until_it_can(
     interpreter.chmod(0o755)
     window.command("Foretype: Restart the Server")
     window.wait_for_status("ready", 60)
+
+
+def test_a_server_that_ends_at_its_start_is_told_once_with_what_to_set(
+    start_code_server: Callable[..., Any],
+    open_window: Callable[..., Any],
+    scripted: Any,
+    tmp_path: Path,
+) -> None:
+    """The language client's own message, which says nothing of what to do, came beside ours."""
+    interpreter = tmp_path / "python"
+    interpreter.write_text('#!/bin/sh\n[ "$1" = -c ]\n')
+    interpreter.chmod(0o755)
+    server = start_code_server(
+        machine_settings=scripted.settings | {"foretype.client.interpreter": str(interpreter)},
+        environment=scripted.environment,
+    )
+    window = open_window(server, tmp_path)
+    window.wait_for_status("error", 60)
+    message = window.notification()
+    assert "did not start" in message
+    assert "foretype.client.interpreter" in message
+    assert window.page.locator(".notification-toast").count() == 1
 
 
 def own_environment(window: Any) -> Path:
