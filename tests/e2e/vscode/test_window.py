@@ -106,14 +106,6 @@ def test_the_status_bar_opens_the_menu_and_the_menu_the_last_requests(window: An
     window.command("View: Close Editor")
 
 
-def test_the_log_shows_how_the_server_was_started(window: Any) -> None:
-    window.menu("Show the Log")
-    lines = window.page.locator(".part.panel .view-line")
-    lines.filter(has_text="-m server").first.wait_for()
-    window.screenshot("log", top=300, bottom=600)
-    window.command("View: Hide Panel")
-
-
 def test_the_walkthrough_says_how_to_begin(window: Any) -> None:
     window.command("Welcome: Open Walkthrough...")
     window.choose("Foretype")
@@ -121,7 +113,7 @@ def test_the_walkthrough_says_how_to_begin(window: Any) -> None:
     for step in ("Give it a Python", "Type, look, press Tab", "See what it does, switch it off"):
         page.get_by_text(step, exact=True).first.wait_for()
     page.get_by_text("Type, look, press Tab", exact=True).first.click()
-    page.locator("webview, iframe, .getting-started-media").first.wait_for()
+    page.get_by_text("Keep typing to go along with it").wait_for()
     window.screenshot("walkthrough", bottom=600)
     window.command("View: Close Editor")
 
