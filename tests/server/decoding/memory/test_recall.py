@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.decoding.memory.index import Snapshot
-from server.decoding.memory.recall import MAX_PLACES, DocumentText, Recall
+from server.decoding.memory.recall import (
+    MAX_PLACES,
+    PASSED_OVER_TOKENS,
+    DocumentText,
+    Recall,
+)
 from server.decoding.memory.stream import MAX_MATCH_TOKENS, TokenWidth
 
 WIDTH = TokenWidth(100)
@@ -34,7 +39,7 @@ def test_matches_equal_a_scan(before: list[int], after: list[int], context: list
                 length += 1
             if length >= 2:
                 expected.append((length, ids[end]))
-    found = recall_of(before, after).matches(context)
+    found = recall_of(before, [9] * PASSED_OVER_TOKENS + after).matches(context)
     pairs = zip(found.lengths.tolist(), found.next_ids.tolist(), strict=True)
     if len(expected) <= MAX_PLACES:
         assert sorted(pairs) == sorted(expected)
@@ -42,7 +47,13 @@ def test_matches_equal_a_scan(before: list[int], after: list[int], context: list
 
 
 def test_no_match_crosses_the_cursor():
-    assert recall_of([1, 2], [3, 4]).matches([1, 2]).n_matches == 0
+    assert recall_of([1, 2], [9] * PASSED_OVER_TOKENS + [3, 4]).matches([1, 2]).n_matches == 0
+
+
+def test_the_lines_just_below_the_cursor_say_nothing():
+    below = [1, 2, 3]
+    assert recall_of([], below).matches([1, 2]).n_matches == 0
+    assert recall_of([], [9] * PASSED_OVER_TOKENS + below).matches([1, 2]).n_matches == 1
 
 
 def test_the_nearest_of_equal_matches_comes_first():
