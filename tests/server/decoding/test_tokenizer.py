@@ -219,7 +219,8 @@ def test_a_special_token_never_comes_from_text(kind: str) -> None:
 def test_the_text_of_a_special_token_is_encoded_as_any_other() -> None:
     tokenizer = Tokenizer.from_file(EMBEDDED_FOLDER / "tokenizer.json", 8192)
     pieces = [tokenizer.token_bytes[token] for token in tokenizer.encode("<|endoftext|>")]
-    assert pieces == [b"<", b"|", b"end", b"oft", b"ext", b"|", b">"]
+    assert b"".join(pieces) == b"<|endoftext|>"
+    assert len(pieces) > 1  # The special token itself has no bytes.
 
 
 def test_a_token_that_the_bundle_calls_special_never_comes_from_text() -> None:
