@@ -39,8 +39,9 @@ class Plugins:
     def __init__(self, blocked: Collection[str] = ()) -> None:
         self._entries: dict[tuple[Group, str], EntryPoint] = {}
         self._blocked: dict[tuple[Group, str], str] = {}
+        registered = entry_points()  # Once: each call reads what every distribution declares.
         for group in GROUPS:
-            for entry in entry_points(group=f"foretype.{group}"):
+            for entry in registered.select(group=f"foretype.{group}"):
                 key = (group, entry.name)
                 if key in self._entries and self._entries[key].value != entry.value:
                     self.block(group, entry.name, f"two distributions register it: {entry.value}")

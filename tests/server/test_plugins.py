@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+from importlib.metadata import EntryPoints
 from pathlib import Path
 
 import pytest
 
+from server import plugins as plugins_module
 from server.errors import PluginError
 from server.plugins import GROUPS, Plugins
 
@@ -36,6 +39,19 @@ def test_the_built_ins_are_registered_like_any_plugin() -> None:
     assert {"local", "http"} <= set(plugins.names("engines"))
     for group in GROUPS:
         assert plugins.names(group)
+
+
+def test_the_distributions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading opens the metadata of all that is installed, while an editor waits."""
+    readings = []
+
+    def entry_points(**wanted: str) -> EntryPoints:
+        readings.append(wanted)
+        return metadata.entry_points(**wanted)
+
+    monkeypatch.setattr(plugins_module, "entry_points", entry_points)
+    Plugins()
+    assert readings == [{}]
 
 
 @pytest.mark.usefixtures("installed")
