@@ -12,8 +12,8 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.models import RANDOM_DTYPES, open_bundle
 from benchmarks.report import change_table, draw, print_results
 from benchmarks.results import Recorder, compare, differences, read_results, write_results
+from benchmarks.served import PARTS, Served, serving
 from benchmarks.subjects import SubjectSpec
 from server.bundle import Bundle
 from server.errors import CompletionServerError
@@ -93,7 +94,10 @@ def make_parser() -> argparse.ArgumentParser:
         _add_held_out(useful)
     useful.add_argument("--rule", choices=RULES, default="full", help="what the typist accepts")
     useful.add_argument(
-        "--latency-ms", type=float, help="of every answer; without it, as long as it took"
+        "--latency-ms",
+        default="measured",
+        metavar="MS,...",
+        help="of every answer: `measured`, or as many constants as you like; the first is tabled",
     )
 
     soak = commands.add_parser("soak", help="hours of typing in minutes; what is lost or leaks")
@@ -143,8 +147,20 @@ def _add_held_out(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a server setting as JSON, such as minConfidence=0.3; for ablations",
     )
+    parser.add_argument(
+        "--without", action="append", default=[], choices=PARTS, help="leave it out; for ablations"
+    )
+    parser.add_argument(
+        "--recurrent",
+        action="append",
+        default=[],
+        metavar="NAME=RUN",
+        help="an RNN or LSTM of `python -m training train`, served in the same way",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the results")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the curve (quality)")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="draw confidence (quality), latency (replay)"
+    )
 
 
 def _throughput(arguments: argparse.Namespace, command: str, console: Console) -> None:
@@ -246,15 +262,20 @@ def _peers(arguments: argparse.Namespace, command: str, console: Console) -> Non
 
 def _quality(arguments: argparse.Namespace, command: str, console: Console) -> None:
     from benchmarks.calibration import CurvePoint, draw_curve
-    from benchmarks.served import serving
     from benchmarks.usefulness import quality
     from training.card import lines_table
 
+    if "cache" in arguments.without:
+        raise BenchmarkError("each cursor is asked at once; leave the cache out of a replay")
     recorder, options, held = _useful("quality", command, arguments)
     files = held.files()
     points = held.points(files)
-    with serving(options) as served, _bar(console, len(points)) as step:
-        recorder.raw = quality(served, files, points, step)
+    n_systems = 1 + len(arguments.recurrent)
+    with (
+        _systems(arguments, options) as systems,
+        _bar(console, n_systems * len(points)) as step,
+    ):
+        recorder.raw = quality(systems, files, points, step)
     _finish_useful(recorder, arguments, console)
     print(lines_table(recorder.raw))
     chosen = CurvePoint(**recorder.raw["chosen"])
@@ -269,22 +290,65 @@ def _quality(arguments: argparse.Namespace, command: str, console: Console) -> N
 
 
 def _replay(arguments: argparse.Namespace, command: str, console: Console) -> None:
-    from benchmarks.served import serving
-    from benchmarks.usefulness import choose_regions, replay_all
+    from benchmarks.usefulness import choose_regions, draw_latencies, hashes, replay_all
     from training.card import replay_table
     from training.replay import Typist
 
     recorder, options, held = _useful("replay", command, arguments)
-    regions = choose_regions(held.files(), held.seed)
+    files = held.files()
+    regions = choose_regions(files, held.seed)
     typist = Typist(rule=arguments.rule)
-    with serving(options) as served, _bar(console, len(regions)) as step:
-        recorder.raw = {
-            "typist": asdict(typist),
-            "latency_ms": arguments.latency_ms,
-            "systems": replay_all(served, regions, typist, arguments.latency_ms, step),
-        }
+    latencies = _latencies(arguments.latency_ms)
+    with (
+        _systems(arguments, options) as systems,
+        _bar(console, len(latencies) * len(regions)) as step,
+    ):
+        by_latency = [
+            {
+                "latency_ms": latency_ms,
+                "systems": replay_all(systems, regions, typist, latency_ms, step),
+            }
+            for latency_ms in latencies
+        ]
+    recorder.raw = {
+        "typist": asdict(typist),
+        "files": hashes(files),
+        **by_latency[0],
+        "by_latency": by_latency,
+    }
     _finish_useful(recorder, arguments, console)
     print(replay_table(recorder.raw))
+    if arguments.plot is not None:
+        title = f"{recorder.settings['model']}, {held.split} packages"
+        draw_latencies(by_latency, title, arguments.plot)
+
+
+def _latencies(text: str) -> list[float | None]:
+    latencies: list[float | None] = []
+    for one in text.split(","):
+        try:
+            latencies.append(None if one == "measured" else float(one))
+        except ValueError as exc:
+            raise BenchmarkError(f"--latency-ms {text}: {one!r} is no number") from exc
+    return latencies
+
+
+@contextmanager
+def _systems(arguments: argparse.Namespace, options: Options) -> Iterator[dict[str, Served]]:
+    """Serve the model, and beside it the recurrent baselines, with the same settings."""
+    from benchmarks.usefulness import SYSTEM
+
+    asked = {SYSTEM: options}
+    for item in arguments.recurrent:
+        name, equals, folder = item.partition("=")
+        if not equals or name in asked:
+            raise BenchmarkError(f"--recurrent {item}: NAME=RUN is expected, each name once")
+        asked[name] = replace(options, engine="recurrent", model=folder)
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(serving(own, arguments.without))
+            for name, own in asked.items()
+        }
 
 
 def _useful(
@@ -322,6 +386,7 @@ def _useful(
         split=held.split,
         files_per_package=held.files_per_package,
         **given,
+        **{f"without {part}": True for part in arguments.without},
     )
     return recorder, options, held
 

@@ -8,30 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, Literal, get_args
 
 from benchmarks.errors import BenchmarkError
 from server.completion.completer import Completer
+from server.completion.engines.local import LocalEngine
 from server.completion.request import Answer, CompletionRequest
 from server.options import Options
-from server.plugins import Plugins
+from server.plugins import Group, Plugins
+
+Part = Literal["healing", "cache"]
+PARTS: tuple[Part, ...] = get_args(Part)
+"""What can be left out that no setting switches off."""
 
 
 class Served:
     """A completer with a real engine; every method waits for its answer."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, without: Collection[Part] = ()) -> None:
         """Load the engine.
+
+        Args:
+            options: the user's settings; nothing is waited for before decoding.
+            without: what is left out, to see what it brings.
 
         Raises:
             BenchmarkError: it can't be loaded.
         """
+        self._forgets = "cache" in without
         self._loop = asyncio.new_event_loop()
         self._options = replace(options, debounce_ms=0, max_debounce_ms=0)
+        kind = _UnhealedPlugins if "healing" in without else Plugins
         self._completer = Completer(
-            self._options, Plugins(options.blocked_plugins), on_status=lambda _: None
+            self._options, kind(options.blocked_plugins), on_status=lambda _: None
         )
         self._version = 0
         if not self._loop.run_until_complete(self._start()):
@@ -55,7 +67,10 @@ class Served:
         )
         began = time.perf_counter()
         answer = self._loop.run_until_complete(self._completer.complete(request))
-        return answer, 1000 * (time.perf_counter() - began)
+        took_ms = 1000 * (time.perf_counter() - began)
+        if self._forgets:
+            self.forget(document)
+        return answer, took_ms
 
     @contextmanager
     def showing_from(self, min_confidence: float) -> Iterator[None]:
@@ -76,10 +91,22 @@ class Served:
         self._loop.close()
 
 
+class _Unhealed(LocalEngine):
+    """The local engine, going on from exactly the tokens before the cursor."""
+
+    def _count_healed(self, prefix_ids: list[int], memory: Any) -> int:
+        return 0
+
+
+class _UnhealedPlugins(Plugins):
+    def load(self, group: Group, name: str) -> Any:
+        return _Unhealed if (group, name) == ("engines", "local") else super().load(group, name)
+
+
 @contextmanager
-def serving(options: Options) -> Iterator[Served]:
+def serving(options: Options, without: Collection[Part] = ()) -> Iterator[Served]:
     """Load an engine for the time of a block."""
-    served = Served(options)
+    served = Served(options, without)
     try:
         yield served
     finally:

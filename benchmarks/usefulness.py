@@ -6,7 +6,8 @@ cursors, typist and metrics are those of `training`; here they meet the server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ FILE_CHARS = (2000, 40_000)
 REGION_LINES = 25
 """Lines that are typed of each file."""
 SUFFIX_CHARS = 4000
+MEASURED = None
+"""Latency of an answer that is seen after as long as it took."""
 
 Step = Callable[[str], None]
 
@@ -64,33 +67,70 @@ class Held:
         return choose_cut_points(files, n_points=self.n_points, seed=self.seed)
 
 
+def hashes(files: Sequence[HeldOutFile]) -> list[dict[str, str]]:
+    """Return what was read, so that another can see whether it is the same."""
+    return [
+        {
+            "file": f"{file.package}/{file.path}",
+            "sha256": hashlib.sha256(file.text.encode()).hexdigest(),
+        }
+        for file in files
+    ]
+
+
 def quality(
-    served: Served, files: Sequence[HeldOutFile], points: Sequence[CutPoint], step: Step
+    systems: Mapping[str, Served],
+    files: Sequence[HeldOutFile],
+    points: Sequence[CutPoint],
+    step: Step,
 ) -> dict[str, Any]:
-    """Complete the line at every cursor, by the server and by the baselines."""
+    """Complete the line at every cursor, by what is served and by the baselines.
+
+    Args:
+        systems: what is served, by the name in tables; the threshold is chosen for the first.
+        files: what the cursors stand in.
+        points: where completions are asked for.
+        step: called after each cursor and system.
+    """
+    lines: dict[str, Any] = {}
     verdicts: list[list[Verdict]] = []
-
-    def complete(prefix: str, suffix: str) -> str:
-        point = points[len(asked)]
-        asked.append(point)
-        document = f"{files[point.file].path}#{len(asked)}"
-        answer, _ = served.complete(document, prefix, suffix[:SUFFIX_CHARS])
-        verdicts.append(_verdicts(served, document, point))
-        served.forget(document)
-        step("quality")
-        return answer.candidates[0].text.split("\n")[0] if answer.candidates else ""
-
-    asked: list[CutPoint] = []
-    lines = {SYSTEM: measure_lines(SYSTEM, complete, points)}
+    for index, (name, served) in enumerate(systems.items()):
+        noted = verdicts if index == 0 else None
+        complete = _line_completer(served, files, points, noted, step)
+        lines[name] = measure_lines(name, complete, points)
     for name, baseline in BASELINES.items():
         lines[name] = measure_lines(name, baseline, points)
     curve = coverage_curve(verdicts)
     return {
         "lines": lines,
         "n_points": len(points),
+        "files": hashes(files),
         "curve": [asdict(point) for point in curve],
         "chosen": asdict(choose_threshold(curve)),
     }
+
+
+def _line_completer(
+    served: Served,
+    files: Sequence[HeldOutFile],
+    points: Sequence[CutPoint],
+    verdicts: list[list[Verdict]] | None,
+    step: Step,
+) -> Completer:
+    """Return a completer that is asked the points in order, and notes what it would have shown."""
+    asked = iter(enumerate(points))
+
+    def complete(prefix: str, suffix: str) -> str:
+        number, point = next(asked)
+        document = f"{files[point.file].path}#{number}"
+        answer, _ = served.complete(document, prefix, suffix[:SUFFIX_CHARS])
+        if verdicts is not None:
+            verdicts.append(_verdicts(served, document, point))
+        served.forget(document)
+        step("quality")
+        return answer.candidates[0].text.split("\n")[0] if answer.candidates else ""
+
+    return complete
 
 
 def _verdicts(served: Served, document: str, point: CutPoint) -> list[Verdict]:
@@ -135,32 +175,33 @@ def choose_regions(files: Sequence[HeldOutFile], seed: int) -> list[Region]:
 
 
 def replay_all(
-    served: Served,
+    systems: Mapping[str, Served],
     regions: Sequence[Region],
     typist: Typist,
     latency_ms: float | None,
     step: Step,
 ) -> dict[str, Any]:
-    """Type every region with the server's help, and with each baseline's.
+    """Type every region with the help of each system that is served, and of each baseline.
 
     Args:
-        served: the server.
+        systems: what is served, by the name in tables.
         regions: what is typed.
         typist: pace and rule.
-        latency_ms: of every answer; None takes what was measured.
+        latency_ms: of every answer, or `MEASURED`; baselines then answer at once.
         step: called after each region.
     """
-    suggests: dict[str, Callable[[Region], Suggest]] = {
-        SYSTEM: lambda region: _served_suggest(served, region, latency_ms)
-    }
-    for name, baseline in BASELINES.items():
-        suggests[name] = lambda _, ask=baseline: _baseline_suggest(ask, latency_ms)
-    tallies: dict[str, list[Tally]] = {name: [] for name in suggests}
+    tallies: dict[str, list[Tally]] = {name: [] for name in (*systems, *BASELINES)}
     for region in regions:
-        for name, make in suggests.items():
-            tally = replay(region.before, region.lines, region.after, make(region), typist)
+        suggests = {
+            name: _served_suggest(served, region, latency_ms) for name, served in systems.items()
+        }
+        for name, baseline in BASELINES.items():
+            suggests[name] = _baseline_suggest(baseline, latency_ms)
+        for name, suggest in suggests.items():
+            tally = replay(region.before, region.lines, region.after, suggest, typist)
             tallies[name].append(tally)
-        served.forget(region.document)
+        for served in systems.values():
+            served.forget(region.document)
         step("replay")
     return {name: summarize(own) for name, own in tallies.items()}
 
@@ -170,8 +211,10 @@ def _served_suggest(served: Served, region: Region, latency_ms: float | None) ->
         answer, took_ms = served.complete(region.document, prefix, suffix[:SUFFIX_CHARS])
         return Suggestion(
             text=answer.candidates[0].text if answer.candidates else "",
-            latency_ms=took_ms if latency_ms is None else latency_ms,
+            latency_ms=took_ms if latency_ms is MEASURED else latency_ms,
             is_known=answer.source == "cache",
+            # A request that goes on with what an earlier one left decodes the rest only.
+            n_tokens=0 if answer.source == "cache" else answer.usage.new_tokens,
         )
 
     return suggest
@@ -204,6 +247,7 @@ def summarize(tallies: Sequence[Tally]) -> dict[str, Any]:
         "quiet_rate": share("quiet_ends", "ends"),
         "flicker_per_line": share("flickers", "lines"),
         "known_share": share("known", "requests"),
+        "wasted_share": share("wasted", "decoded"),
         "latency_at_accept_ms": {
             "p50": percentile(latencies, 0.5) if latencies else None,
             "p95": percentile(latencies, 0.95) if latencies else None,
@@ -211,3 +255,42 @@ def summarize(tallies: Sequence[Tally]) -> dict[str, Any]:
         "n_files": len(tallies),
         "n_keys": sum(tally.keys_without for tally in tallies),
     }
+
+
+def draw_latencies(by_latency: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draw the keystrokes that each system saves over the latency of answers into a PNG.
+
+    Args:
+        by_latency: `latency_ms` and `systems` of each replay; measured latencies are left out.
+        title: of the picture.
+        path: where it is written.
+
+    Raises:
+        BenchmarkError: there are no two latencies to draw, or matplotlib is not installed.
+    """
+    fixed = sorted(
+        (one for one in by_latency if one["latency_ms"] is not MEASURED),
+        key=lambda one: one["latency_ms"],
+    )
+    if len(fixed) < 2:
+        raise BenchmarkError("a curve over latencies needs two or more, as --latency-ms 0,100,500")
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError as exc:
+        raise BenchmarkError(f"a plot needs matplotlib ({exc})") from exc
+    figure, axes = pyplot.subplots(figsize=(6, 3.5))
+    latencies = [one["latency_ms"] for one in fixed]
+    for name in fixed[0]["systems"]:
+        saved = [one["systems"][name]["ksr"] for one in fixed]
+        axes.plot(latencies, [ksr["value"] for ksr in saved], "o-", markersize=3, label=name)
+        lows, highs = [ksr["low"] for ksr in saved], [ksr["high"] for ksr in saved]
+        axes.fill_between(latencies, lows, highs, alpha=0.15)
+    axes.set(xlabel="latency of an answer, ms", ylabel="keystrokes saved", title=title)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    pyplot.close(figure)

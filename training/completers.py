@@ -113,4 +113,8 @@ def nothing(_prefix: str, _suffix: str) -> str:
     return ""
 
 
-BASELINES: dict[str, Completer] = {"line recall": line_recall, "n-gram copy": ngram_copy}
+BASELINES: dict[str, Completer] = {
+    "none": nothing,
+    "line recall": line_recall,
+    "n-gram copy": ngram_copy,
+}

@@ -2,8 +2,9 @@
 
 The typist types a region of a file line by line. Indentation is the editor's and costs nothing;
 every other character, Enter and every accept is one keystroke. A request goes out at each
-keystroke, and its answer is seen after its latency, unless a newer request was sent by then. Ghost
-text that is typed along stays. Whoever has seen ghost text for `react_ms` before the next key is
+keystroke, and its answer is seen after its latency. Ghost text that is typed along stays, and so
+does an answer on its way that agrees with what was typed and with the newer answer; any other is
+given up for the newer request. Whoever has seen ghost text for `react_ms` before the next key is
 due decides whether to take it. Pure: text in, counts out; what completes is an argument.
 """
 
@@ -25,6 +26,8 @@ class Suggestion:
     text: str
     latency_ms: float = 0.0
     is_known: bool = False
+    n_tokens: int = 0
+    """Tokens that were decoded for it."""
 
 
 Suggest = Callable[[str, str], Suggestion]
@@ -64,6 +67,10 @@ class Tally:
     requests: int = 0
     known: int = 0
     """Requests that were answered without the model."""
+    decoded: int = 0
+    """Tokens decoded for all answers."""
+    wasted: int = 0
+    """Those of answers that were never seen."""
     accept_latencies_ms: list[float] = field(default_factory=list)
 
     @property
@@ -85,6 +92,8 @@ COLUMNS = (
     "quiet_ends",
     "requests",
     "known",
+    "decoded",
+    "wasted",
 )
 
 
@@ -95,6 +104,7 @@ class _Ghost:
     text: str = ""
     seen_at: float = 0.0
     latency_ms: float = 0.0
+    n_tokens: int = 0
 
 
 def replay(
@@ -174,6 +184,7 @@ class _Replay:
         """Let time go by until the next key is due; an answer may arrive."""
         self._now += ms
         if self._coming is not None and self._coming.seen_at <= self._now:
+            self._tally.wasted += self._coming.n_tokens * (not self._coming.text)
             self._show(self._coming)
             self._coming = None
 
@@ -208,14 +219,13 @@ class _Replay:
         self._tally.accept_latencies_ms.append(self._ghost.latency_ms)
         self._at += n_chars
         self._ghost.text = self._ghost.text[n_chars:]
-        self._coming = None
+        self._give_up()
 
     def _press(self) -> None:
         char = self._truth[self._at]
         self._tally.keys += 1
         self._at += 1
-        ghost = self._ghost
-        ghost.text = ghost.text[1:] if ghost.text.startswith(char) else ""
+        self._type_along(char)
         if char == "\n":
             self._skip_indentation()
 
@@ -224,18 +234,43 @@ class _Replay:
         line = self._truth[self._at :].partition("\n")[0]
         indent = line[: len(line) - len(line.lstrip())]
         self._at += len(indent)
+        self._type_along(indent)
+
+    def _type_along(self, typed: str) -> None:
+        """Keep what agrees with typed text, seen or on its way; give up the rest."""
         ghost = self._ghost
-        ghost.text = ghost.text[len(indent) :] if ghost.text.startswith(indent) else ""
+        ghost.text = ghost.text[len(typed) :] if ghost.text.startswith(typed) else ""
+        coming = self._coming
+        if coming is not None and coming.text.startswith(typed):
+            coming.text = coming.text[len(typed) :]
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Let nobody wait for the answer on its way."""
+        if self._coming is not None:
+            self._tally.wasted += self._coming.n_tokens
+        self._coming = None
 
     def _ask(self) -> None:
         if self._at >= len(self._truth):
+            self._give_up()
             return
         self._tally.requests += 1
         prefix = self._before + self._truth[: self._at]
         suggestion = self._suggest(prefix, "\n" + self._after)
         self._tally.known += suggestion.is_known
-        arrival = self._now + suggestion.latency_ms
-        self._coming = _Ghost(suggestion.text, arrival, suggestion.latency_ms)
+        self._tally.decoded += suggestion.n_tokens
+        text, latency_ms = suggestion.text, suggestion.latency_ms
+        arrival, n_tokens = self._now + latency_ms, suggestion.n_tokens
+        earlier = self._coming
+        if earlier is not None and earlier.text and text.startswith(earlier.text):
+            # The answer to an earlier request goes on; it is not made anew.
+            arrival, latency_ms = min((earlier.seen_at, earlier.latency_ms), (arrival, latency_ms))
+            n_tokens += earlier.n_tokens
+        else:
+            self._give_up()
+        self._coming = _Ghost(text, arrival, latency_ms, n_tokens)
 
 
 def _n_keys(line: str) -> int:

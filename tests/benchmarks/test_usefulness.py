@@ -11,7 +11,11 @@ from benchmarks import cli
 from benchmarks.served import serving
 from benchmarks.usefulness import SYSTEM, Held, choose_regions, quality, replay_all
 from server.options import Options
+from training.checkpoint import foretype_facts, save_model
+from training.config import ModelConfig
+from training.model import build_model
 from training.replay import Typist
+from training.tokenizer import learn_tokenizer, special_ids
 
 FUNCTION = '''
 def {name}_area(width, height):
@@ -42,14 +46,14 @@ def test_the_same_seed_asks_and_answers_the_same(corpus: Path) -> None:
     files = held.files()
     points = held.points(files)
     with serving(Options(threads=1)) as served:
-        once = quality(served, files, points, lambda _: None)
-        again = quality(served, files, points, lambda _: None)
+        once = quality({SYSTEM: served}, files, points, lambda _: None)
+        again = quality({SYSTEM: served}, files, points, lambda _: None)
     for system in (once, again):
         for figures in system["lines"].values():
             del figures["seconds_per_line"]
     # Confidence may differ in its last digits: what a KV cache held was computed in other chunks.
     assert once["lines"] == again["lines"]
-    assert set(once["lines"]) == {SYSTEM, "line recall", "n-gram copy"}
+    assert set(once["lines"]) == {SYSTEM, "none", "line recall", "n-gram copy"}
     assert once["n_points"] == len(points) == 8
     assert once["lines"][SYSTEM]["shown"]["value"] > 0.5
 
@@ -65,11 +69,12 @@ def test_a_typist_is_served_and_the_text_of_others_is_forgotten(corpus: Path) ->
         for r in regions
     ]
     with serving(Options(threads=1)) as served:
-        systems = replay_all(served, short, Typist(), 0.0, lambda _: None)
+        systems = replay_all({SYSTEM: served}, short, Typist(), 0.0, lambda _: None)
     for figures in systems.values():
         assert figures["n_files"] == 2
         assert figures["ksr"]["low"] <= figures["ksr"]["value"] <= figures["ksr"]["high"]
     assert systems[SYSTEM]["known_share"]["value"] > 0.2  # Typing along is answered by the cache.
+    assert systems["none"]["ksr"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_the_regions_are_whole_lines_of_the_file(corpus: Path) -> None:
@@ -91,6 +96,52 @@ def test_commands_write_results_and_print_tables(
     assert results["raw"]["lines"][SYSTEM]["shown"]["value"] < 1
     assert plot.is_file()
     assert "| line recall |" in capsys.readouterr().out
+
+
+def test_recurrent_baselines_stand_beside_the_model_over_several_latencies(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = corpus.joinpath("dev.jsonl").read_text(encoding="utf-8")
+    tokenizer = learn_tokenizer([text], 300)
+    sizes = ModelConfig(kind="lstm", n_layer=1, n_embd=16, n_head=1)
+    network = build_model(sizes, tokenizer.get_vocab_size(), special_ids(tokenizer).end, seed=3)
+    save_model(tmp_path / "lstm", network, tokenizer, foretype_facts("Apache-2.0"))
+    output, plot = tmp_path / "replay.json", tmp_path / "latencies.png"
+    arguments = ["replay", "--corpus", str(corpus), "--files", "1", "--threads", "1"]
+    arguments += ["--set", "maxNewTokens=8", "--latency-ms", "0,300", "--without", "healing"]
+    arguments += ["--recurrent", f"LSTM={tmp_path / 'lstm'}"]
+    arguments += ["--output", str(output), "--plot", str(plot)]
+    assert cli.main(arguments) == 0
+    results = json.loads(output.read_text(encoding="utf-8"))
+    assert results["settings"]["without healing"] is True
+    assert [one["latency_ms"] for one in results["raw"]["by_latency"]] == [0.0, 300.0]
+    assert results["raw"]["systems"] == results["raw"]["by_latency"][0]["systems"]
+    assert {SYSTEM, "LSTM", "none"} < set(results["raw"]["systems"])
+    assert [len(one["sha256"]) for one in results["raw"]["files"]] == [64, 64]
+    assert plot.is_file()
+    assert "| LSTM |" in capsys.readouterr().out
+
+
+def test_what_is_left_out_changes_what_is_measured(corpus: Path) -> None:
+    (file, _) = Held(corpus=corpus).files()
+    prefix = file.text[: file.text.index("height):") + 3]
+    with serving(Options(threads=1), ["healing"]) as unhealed, serving(Options(threads=1)) as whole:
+        answers = [
+            served.complete("shapes.py", prefix, "")[0].candidates[:1]
+            for served in (whole, unhealed)
+        ]
+    assert [c.text for c in answers[0]] != [c.text for c in answers[1]]
+    with serving(Options(threads=1), ["cache"]) as forgetful:
+        sources = {forgetful.complete("shapes.py", prefix, "")[0].source for _ in range(2)}
+    assert "cache" not in sources
+
+
+@pytest.mark.parametrize("asked", [["--latency-ms", "0,soon"], ["--recurrent", "nothing"]])
+def test_what_cannot_be_measured_is_refused(
+    corpus: Path, asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["replay", "--corpus", str(corpus), *asked]) == cli.FAILED
+    assert asked[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def test_right_lines_are_taken_whole_after_the_pause_before_a_line() -> None:
 
 @pytest.mark.parametrize(
     ("latency_ms", "keys"),
-    [(550.0, 2 * 3), (600.0, 3 * 3), (900.0, 43)],
-    ids=["seen long enough", "taken one key later", "a newer request was sent"],
+    [(550.0, 2 * 3), (600.0, 3 * 3), (900.0, 4 * 3), (9000.0, 43)],
+    ids=["seen long enough", "one key later", "on its way while typing", "never in time"],
 )
 def test_whether_an_answer_is_taken_depends_on_when_it_is_seen(
     latency_ms: float, keys: int
@@ -113,3 +113,21 @@ def test_what_is_typed_along_is_not_asked_again() -> None:
     assert [answer.text for answer in answers] == ["bcd", "cd", "d", "z"]
     assert [answer.is_known for answer in answers] == [False, True, True, False]
     assert asked == ["a", "abx"]
+
+
+def test_an_answer_on_its_way_is_given_up_when_the_newer_one_says_otherwise() -> None:
+    def changing(prefix: str, suffix: str) -> Suggestion:
+        rest = oracle(prefix, suffix).text
+        return Suggestion(text="?" * (len(prefix) % 2) + rest, latency_ms=900.0, n_tokens=3)
+
+    tally = typed(changing)
+    assert tally.shown == 0
+    assert tally.keys == tally.keys_without
+    assert tally.wasted == tally.decoded == 3 * tally.requests
+
+
+def test_what_is_seen_is_not_wasted() -> None:
+    tally = typed(lambda p, s: Suggestion(text=oracle(p, s).text, latency_ms=100.0, n_tokens=4))
+    assert tally.keys == 2 * len(LINES)
+    # One answer at each line's beginning, which is taken; one at its end, with nothing to show.
+    assert (tally.decoded, tally.wasted) == (4 * 6, 4 * 3)

@@ -241,7 +241,7 @@ class LocalEngine(CompletionEngine):
         n_most = self._n_ctx - 1 - N_FIM_TOKENS - len(context_ids) - len(suffix_ids)
         prefix_ids = prefix_ids[-max(1, n_most) :]
         token_bytes = self._tokenizer.token_bytes
-        n_healed = count_healed(token_bytes, prefix_ids, memory.encoder.n_last_word_tokens)
+        n_healed = self._count_healed(prefix_ids, memory)
         healed = spelled(token_bytes, prefix_ids[len(prefix_ids) - n_healed :])
         # A tokenizer that drops characters must not make us take back what is not there.
         if not window.prefix[-len(healed) :].encode().endswith(healed):
@@ -260,6 +260,10 @@ class LocalEngine(CompletionEngine):
             end_ids=frozenset(end_ids),
             context_ids=prefix_ids[: len(prefix_ids) - n_healed],
         )
+
+    def _count_healed(self, prefix_ids: list[int], memory: _DocumentMemory) -> int:
+        n_last_word_tokens = memory.encoder.n_last_word_tokens
+        return count_healed(self._tokenizer.token_bytes, prefix_ids, n_last_word_tokens)
 
     def _place_window(self, request: EngineRequest, memory: _DocumentMemory) -> Window:
         fim = self._manifest.special_tokens.fim
