@@ -93,6 +93,7 @@ class Finetuned:
     after: Judgement
     n_steps: int
     seconds: float
+    """Of learning; judging came on top."""
 
     def refusal(self) -> str | None:
         """Return why the result must not be served, or None if it may."""
@@ -178,6 +179,7 @@ def finetune(
     ids = _tokens(base.tokenizer, repository.train, replay, seed)
     began = time.monotonic()
     n_steps = _learn(model, base.tokenizer, ids, method, minutes, seed, n_threads)
+    seconds = time.monotonic() - began
     merge()
     model.requires_grad_(True).eval()
     tuned = replace(base, model=model)
@@ -186,7 +188,7 @@ def finetune(
         before=before,
         after=judge(tuned, repository.held_back, judged, seed),
         n_steps=n_steps,
-        seconds=time.monotonic() - began,
+        seconds=seconds,
     )
 
 
