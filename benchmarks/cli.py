@@ -157,6 +157,13 @@ def _add_held_out(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=RUN",
         help="an RNN or LSTM of `python -m training train`, served in the same way",
     )
+    parser.add_argument(
+        "--memory",
+        action="append",
+        default=[],
+        choices=("document", "off"),
+        help="also with less memory than the workspace's, to see what it brings",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the results")
     parser.add_argument(
         "--plot", type=Path, metavar="FILE.png", help="draw confidence (quality), latency (replay)"
@@ -270,9 +277,9 @@ def _quality(arguments: argparse.Namespace, command: str, console: Console) -> N
     recorder, options, held = _useful("quality", command, arguments)
     files = held.files()
     points = held.points(files)
-    n_systems = 1 + len(arguments.recurrent)
+    n_systems = 1 + len(arguments.memory) + len(arguments.recurrent)
     with (
-        _systems(arguments, options) as systems,
+        _systems(arguments, options, held) as systems,
         _bar(console, n_systems * len(points)) as step,
     ):
         recorder.raw = quality(systems, files, points, step)
@@ -300,7 +307,7 @@ def _replay(arguments: argparse.Namespace, command: str, console: Console) -> No
     typist = Typist(rule=arguments.rule)
     latencies = _latencies(arguments.latency_ms)
     with (
-        _systems(arguments, options) as systems,
+        _systems(arguments, options, held) as systems,
         _bar(console, len(latencies) * len(regions)) as step,
     ):
         by_latency = [
@@ -334,21 +341,32 @@ def _latencies(text: str) -> list[float | None]:
 
 
 @contextmanager
-def _systems(arguments: argparse.Namespace, options: Options) -> Iterator[dict[str, Served]]:
-    """Serve the model, and beside it the recurrent baselines, with the same settings."""
+def _systems(
+    arguments: argparse.Namespace, options: Options, held: Held
+) -> Iterator[dict[str, Served]]:
+    """Serve the model, and beside it the recurrent baselines, with the same settings.
+
+    What may draw on the workspace learns all files of the split first.
+    """
     from benchmarks.usefulness import SYSTEM
 
     asked = {SYSTEM: options}
+    for scope in arguments.memory:
+        asked[f"memory: {scope}"] = replace(options, memory=scope)
     for item in arguments.recurrent:
         name, equals, folder = item.partition("=")
         if not equals or name in asked:
             raise BenchmarkError(f"--recurrent {item}: NAME=RUN is expected, each name once")
         asked[name] = replace(options, engine="recurrent", model=folder)
     with ExitStack() as stack:
-        yield {
+        systems = {
             name: stack.enter_context(serving(own, arguments.without))
             for name, own in asked.items()
         }
+        for name, own in asked.items():
+            if own.memory == "workspace" and own.engine == "local":
+                systems[name].learn(held.workspace())
+        yield systems
 
 
 def _useful(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from benchmarks.errors import BenchmarkError
 from server.completion.completer import Completer
+from server.completion.engine import WorkspaceFile
 from server.completion.engines.local import LocalEngine
 from server.completion.request import Answer, CompletionRequest
 from server.options import Options
@@ -53,8 +54,22 @@ class Served:
         self._completer.start()
         return await self._completer.wait_ready()
 
-    def complete(self, document: str, prefix: str, suffix: str) -> tuple[Answer, float]:
-        """Return the answer to an automatic request, and the milliseconds that it took."""
+    def learn(self, files: Sequence[WorkspaceFile]) -> None:
+        """Let the engine learn files as those of its workspace."""
+        self._completer.learn(files)
+
+    def complete(
+        self, document: str, prefix: str, suffix: str, path: str = ""
+    ) -> tuple[Answer, float]:
+        """Return the answer to an automatic request, and the milliseconds that it took.
+
+        Args:
+            document: names it; what was generated for it is remembered under this name.
+            prefix: text before the cursor.
+            suffix: text behind it.
+            path: the file that it is of, whose learned copy says nothing; the document's name if
+                empty.
+        """
         self._version += 1
         request = CompletionRequest(
             document=document,
@@ -62,7 +77,7 @@ class Served:
             prefix=prefix,
             suffix=suffix,
             language="python",
-            path=document,
+            path=path or document,
             n_chars=len(prefix) + len(suffix),
         )
         began = time.perf_counter()

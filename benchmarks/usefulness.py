@@ -18,6 +18,7 @@ from benchmarks.calibration import THRESHOLDS, Verdict, choose_threshold, covera
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import percentile
 from benchmarks.served import Served
+from server.completion.engine import WorkspaceFile
 from training.completers import BASELINES, Completer
 from training.corpus import read_split
 from training.cutpoints import CutPoint, HeldOutFile, choose_cut_points, choose_files
@@ -62,9 +63,23 @@ class Held:
             raise BenchmarkError(f"{self.corpus} has no {self.split} file of {FILE_CHARS} chars")
         return chosen
 
+    def workspace(self) -> list[WorkspaceFile]:
+        """Return all files of the split, as a workspace that the server learns; a file's own copy
+        says nothing while it is completed.
+        """
+        return [
+            WorkspaceFile(path=path_of(row["package"], row["path"]), text=row["text"])
+            for row in read_split(self.corpus, self.split)
+        ]
+
     def points(self, files: Sequence[HeldOutFile]) -> list[CutPoint]:
         """Return the cursors in these files."""
         return choose_cut_points(files, n_points=self.n_points, seed=self.seed)
+
+
+def path_of(package: str, path: str) -> str:
+    """Return a held-out file's path in the workspace of all packages."""
+    return f"{package}/{path}"
 
 
 def hashes(files: Sequence[HeldOutFile]) -> list[dict[str, str]]:
@@ -122,10 +137,11 @@ def _line_completer(
 
     def complete(prefix: str, suffix: str) -> str:
         number, point = next(asked)
-        document = f"{files[point.file].path}#{number}"
-        answer, _ = served.complete(document, prefix, suffix[:SUFFIX_CHARS])
+        path = path_of(files[point.file].package, files[point.file].path)
+        document = f"{path}#{number}"
+        answer, _ = served.complete(document, prefix, suffix[:SUFFIX_CHARS], path)
         if verdicts is not None:
-            verdicts.append(_verdicts(served, document, point))
+            verdicts.append(_verdicts(served, document, point, path))
         served.forget(document)
         step("quality")
         return answer.candidates[0].text.split("\n")[0] if answer.candidates else ""
@@ -133,12 +149,12 @@ def _line_completer(
     return complete
 
 
-def _verdicts(served: Served, document: str, point: CutPoint) -> list[Verdict]:
+def _verdicts(served: Served, document: str, point: CutPoint, path: str) -> list[Verdict]:
     """Ask again at every threshold; what was generated is there, so the model is asked once."""
     verdicts: list[Verdict] = [None] * len(THRESHOLDS)
     for index, threshold in enumerate(THRESHOLDS):
         with served.showing_from(threshold):
-            answer, _ = served.complete(document, point.prefix, point.suffix[:SUFFIX_CHARS])
+            answer, _ = served.complete(document, point.prefix, point.suffix[:SUFFIX_CHARS], path)
         if not answer.candidates:
             break  # A higher threshold shows no more.
         verdicts[index] = judge(answer.candidates[0].text, point.truth)
@@ -165,7 +181,7 @@ def choose_regions(files: Sequence[HeldOutFile], seed: int) -> list[Region]:
         start = int(rng.integers(len(lines) // 2, max(len(lines) // 2, len(lines) - n) + 1))
         regions.append(
             Region(
-                document=f"{file.package}/{file.path}",
+                document=path_of(file.package, file.path),
                 before="".join(line + "\n" for line in lines[:start]),
                 lines=tuple(lines[start : start + n]),
                 after="\n".join(lines[start + n :]),

@@ -13,7 +13,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from server.completion.document import Document
-from server.completion.engine import EngineInfo, MemoryInfo
+from server.completion.engine import CancelToken, EngineInfo, MemoryInfo, WorkspaceFile
 from server.completion.engine_room import EngineRoom
 from server.completion.gates import Closed, closed_gate, document_gate
 from server.completion.generation import Generation, Offer
@@ -370,6 +370,11 @@ class Completer:
     def memory(self) -> MemoryInfo:
         """How much the engine knows of the workspace."""
         return self._room.memory if self._room is not None else MemoryInfo()
+
+    def learn(self, files: Sequence[WorkspaceFile]) -> None:
+        """Let the engine learn texts that are given, on the caller's thread."""
+        if self._room is not None:
+            self._room.learn(files, CancelToken())
 
     def open_workspace(self, folders: Sequence[Path]) -> None:
         """Let the engine learn these folders, now or as soon as it is loaded."""

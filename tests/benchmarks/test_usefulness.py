@@ -90,12 +90,14 @@ def test_commands_write_results_and_print_tables(
     common = ["--corpus", str(corpus), "--files", "1", "--points", "4", "--threads", "1"]
     output, plot = tmp_path / "out/quality.json", tmp_path / "out/curve.png"
     arguments = ["quality", *common, "--output", str(output), "--plot", str(plot)]
+    arguments += ["--memory", "off"]
     assert cli.main([*arguments, "--set", "minConfidence=0.99"]) == 0
     results = json.loads(output.read_text(encoding="utf-8"))
     assert results["settings"]["minConfidence"] == 0.99
     assert results["raw"]["lines"][SYSTEM]["shown"]["value"] < 1
     assert plot.is_file()
-    assert "| line recall |" in capsys.readouterr().out
+    assert "| line recall |" in (shown := capsys.readouterr().out)
+    assert "| memory: off |" in shown
 
 
 def test_recurrent_baselines_stand_beside_the_model_over_several_latencies(
