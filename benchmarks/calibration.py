@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 
-LEAST_PRECISION = 0.25
-"""Share of right completions among those shown that a threshold must reach: one in four. Guessed:
-less is in the way, more leaves a small model silent."""
+LEAST_PRECISION = 1 / 3
+"""Share of right completions among those shown that a threshold must reach. Guessed: less is in the
+way, more leaves a small model silent."""
 LEAST_SHOWN = 20
 """So many completions must be shown for their precision to say anything. Guessed."""
 N_STEPS = 50
@@ -83,17 +83,14 @@ def choose_threshold(
 ) -> CurvePoint:
     """Return the lowest threshold that shows right things often enough.
 
-    From it on precision stays at `least_precision` or above, as far as `least_shown` completions
-    are shown: the few at the end of the curve would make it a lottery. If no threshold is good
-    enough, it is the one with the best precision.
+    It is the first at which precision reaches `least_precision`, as far as `least_shown`
+    completions are shown: the few at the end of the curve would make it a lottery. Precision may
+    fall again after it, where what is left of a right line is too short to be worth accepting. If
+    no threshold is good enough, it is the one with the best precision.
     """
     judged = [point for point in curve if point.n_shown >= least_shown] or [curve[0]]
-    chosen = None
-    for point in reversed(judged):
-        if point.precision < least_precision:
-            break
-        chosen = point
-    return chosen or max(judged, key=lambda point: point.precision)
+    good = (point for point in judged if point.precision >= least_precision)
+    return next(good, max(judged, key=lambda point: point.precision))
 
 
 def draw_curve(curve: Sequence[CurvePoint], chosen: CurvePoint, title: str, path: Path) -> None:

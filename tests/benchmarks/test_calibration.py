@@ -47,7 +47,7 @@ def test_coverage_falls_and_counts_the_cursors_with_nothing_to_show() -> None:
 @pytest.mark.parametrize(
     ("least", "threshold"), [(0.5, 0.0), (0.75, 0.12), (0.76, 0.42), (1.0, 0.42)]
 )
-def test_the_lowest_threshold_that_stays_precise_is_chosen(least: float, threshold: float) -> None:
+def test_the_lowest_threshold_that_is_precise_is_chosen(least: float, threshold: float) -> None:
     chosen = choose_threshold(coverage_curve(CURSORS), least, least_shown=1)
     assert chosen.threshold == pytest.approx(threshold)
 
@@ -56,6 +56,14 @@ def test_a_single_sure_mistake_does_not_decide() -> None:
     """It made the last threshold of all the recommended one, at which nothing was ever shown."""
     curve = coverage_curve([*CURSORS, cursor(0.98, False)])
     assert choose_threshold(curve, 0.6, least_shown=3).threshold == pytest.approx(0.12)
+
+
+def test_a_fall_at_the_end_of_the_curve_does_not_decide() -> None:
+    """What is left of right lines becomes too short to count: 0.6 was chosen for it over 0.26."""
+    falling = [*[True] * 10, *[False] * 40]
+    curve = coverage_curve([falling, [True] * 50])
+    assert curve[-1].precision == 0.5
+    assert choose_threshold(curve, 0.75, least_shown=2).threshold == 0.0
 
 
 def test_where_no_threshold_is_good_enough_it_is_the_best() -> None:

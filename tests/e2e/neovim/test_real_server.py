@@ -246,6 +246,6 @@ def test_health_is_good(editor: Editor) -> None:
     editor.command("checkhealth foretype")
     report = "\n".join(editor.lines)
     assert "completes inline: true; positions in utf-8" in report
-    assert "status: ready, foretype-v0" in report
+    assert "status: ready, foretype-5m" in report
     assert "WARNING" not in report
     assert "ERROR" not in report

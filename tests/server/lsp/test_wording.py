@@ -13,7 +13,7 @@ from server.lsp import wording
 
 ENGINE = EngineInfo(
     engine="local",
-    model="foretype-v0",
+    model="foretype-5m",
     backend="ort",
     provider="CPUExecutionProvider",
     device="cpu",
@@ -32,7 +32,7 @@ def facts(status: Status, last: RequestRecord | None = None) -> list[str]:
 
 @pytest.mark.parametrize("state", ["ready", "busy"])
 def test_the_title_is_model_and_device_while_completions_come(state: Any) -> None:
-    assert wording.title(Status(state=state, engine=ENGINE)) == "foretype-v0 · cpu"
+    assert wording.title(Status(state=state, engine=ENGINE)) == "foretype-5m · cpu"
 
 
 @pytest.mark.parametrize("state", ["loading", "off", "inactive", "error"])
@@ -51,7 +51,7 @@ def test_the_facts_say_what_runs_what_was_skipped_and_what_was_done() -> None:
     last = record("file:///a.py", shown_chars=31, total_ms=14.24)
     assert facts(Status(state="ready", engine=ENGINE), last) == [
         "ready",
-        "foretype-v0 (ort, CPUExecutionProvider, int8)",
+        "foretype-5m (ort, CPUExecutionProvider, int8)",
         "skipped: ort on cuda: no CUDA provider",
         "skipped: pytorch on cuda: no torch",
         "last request: 14.2 ms, 31 characters from model",
