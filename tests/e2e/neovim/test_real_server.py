@@ -184,7 +184,7 @@ def test_words_and_lines_are_accepted_and_counted(editor: Editor) -> None:
 
 
 def test_candidates_are_cycled(editor: Editor) -> None:
-    editor.press("i    def __len__(self)")
+    editor.press("i    x = ")  # Where more than one thing may follow.
     first = wait_for_some_ghost(editor)
     editor.press("<M-n>")
     editor.wait_until(lambda: editor.look().ghost not in ("", first), "another candidate")
