@@ -53,6 +53,7 @@ class Completer:
         plugins: Plugins,
         *,
         on_status: Callable[[Status], None],
+        on_reading: Callable[[int | None], None] = lambda _: None,
         clock: Clock | None = None,
     ) -> None:
         self.counters = Counters()
@@ -61,6 +62,8 @@ class Completer:
         self._options = options
         self._plugins = plugins
         self._board = StatusBoard(on_status)
+        self._on_reading = on_reading
+        """Is told how many files of the workspace were read so far, and None at the end."""
         self._clock = clock or MonotonicClock()
         self._documents: dict[str, Document] = {}
         self._offers: WeakValueDictionary[str, Offer] = WeakValueDictionary()
@@ -97,6 +100,7 @@ class Completer:
             self._options,
             is_busy=lambda: self._is_awaited,
             on_silenced=self._forget_generated,
+            on_reading=self._on_reading,
         )
         self._room.load(self._options, self._plugins)
         self._board.announce()

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-import pathspec
-
 from server.completion.gates import denying_pattern, says_generated
+from server.completion.ignore_rules import IgnoreRules
+from server.completion.regular_file import is_without_links, read_regular_file
 
 MAX_FILE_BYTES = 400_000
 """Larger files are mostly data. Guessed."""
@@ -35,8 +35,6 @@ SKIPPED_FOLDERS = frozenset((
 ))
 """Folders that nobody wrote in, whatever `.gitignore` says."""
 # fmt: on
-IGNORE_FILE = ".gitignore"
-
 _SPLIT_LINES = re.compile("\r\n?|\n")
 
 
@@ -44,19 +42,32 @@ class WorkspaceFolder:
     """One folder of the workspace. A path is relative to it, with forward slashes."""
 
     def __init__(self, root: Path, denied_paths: Sequence[str]) -> None:
-        """Look at nothing yet.
+        """Look at no file yet.
 
         Args:
             root: the folder.
             denied_paths: gitignore patterns of files that are never read.
         """
         self.root = root.resolve()
+        self.name = root
+        """As the editor calls it, which may be through a link."""
         self._denied_paths = tuple(denied_paths)
-        self._rules: dict[str, pathspec.GitIgnoreSpec | None] = {}
+        self._rules = IgnoreRules(self.root)
 
-    def walk(self) -> Iterator[str]:
-        """Yield the paths of the files that may be read, by their names, in a fixed order."""
-        folders = [""]
+    def path_of(self, location: Path) -> str | None:
+        """Return a file's path; None: it stands elsewhere."""
+        for name in (self.name, self.root):
+            if location.is_relative_to(name):
+                return location.relative_to(name).as_posix()
+        return None
+
+    def walk(self, top: str = "") -> Iterator[str]:
+        """Yield the paths of the files that may be read, by their names, in a fixed order.
+
+        Args:
+            top: a folder below this one that may be entered, where to start.
+        """
+        folders = [top] if is_without_links(self.root / top) else []
         while folders:
             folder = folders.pop()
             try:
@@ -66,28 +77,32 @@ class WorkspaceFolder:
             inner = []
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_symlink():
-                    continue
-                if entry.is_dir():
-                    is_skipped = entry.name in SKIPPED_FOLDERS or self._verdict(f"{path}/")
-                    inner += [] if is_skipped else [path]
+                if entry.is_dir(follow_symlinks=False):
+                    is_skipped = entry.name in SKIPPED_FOLDERS
+                    if not is_skipped and not self._rules.ignores_itself(f"{path}/"):
+                        inner.append(path)
                 elif (
-                    _is_text_name(entry.name)
-                    and not self._verdict(path)
-                    and not self._is_denied(path)
+                    entry.is_file(follow_symlinks=False)
+                    and is_allowed_name(path, self._denied_paths)
+                    and not self._rules.ignores_itself(path)
                 ):
                     yield path
             folders += reversed(inner)
 
+    def may_enter(self, path: str) -> bool:
+        """Return whether files of a folder may be read."""
+        parts = PurePosixPath(path).parts
+        if path.startswith("/") or ".." in parts or SKIPPED_FOLDERS.intersection(parts):
+            return False
+        return not self.ignores(f"{path}/")
+
     def may_read(self, path: str) -> bool:
         """Return whether the rules allow a file, whether it exists or not."""
-        parts = PurePosixPath(path).parts
-        if not parts or path.startswith("/") or ".." in parts or not _is_text_name(parts[-1]):
-            return False
-        if SKIPPED_FOLDERS.intersection(parts[:-1]) or self._is_denied(path):
-            return False
-        folders = ("/".join(parts[:end]) + "/" for end in range(1, len(parts)))
-        return not any(map(self._verdict, folders)) and not self._verdict(path)
+        return is_allowed_name(path, self._denied_paths) and not self.ignores(path)
+
+    def ignores(self, path: str) -> bool:
+        """Return whether git ignores a file."""
+        return self._rules.ignores(path)
 
     def read(self, path: str) -> str | None:
         """Return a file's text with LF line ends; None: it can't be read, or is no text to learn.
@@ -95,73 +110,69 @@ class WorkspaceFolder:
         The rules of `may_read` are the caller's to ask.
         """
         location = self.root / path
-        try:
-            if location.resolve() != location or location.stat().st_size > MAX_FILE_BYTES:
-                return None
-            data = location.read_bytes()
-        except OSError:
+        if not is_without_links(location):
             return None
-        if b"\0" in data:
+        data = read_regular_file(location, MAX_FILE_BYTES)
+        if data is None or b"\0" in data:
             return None
         try:
-            text = data.decode("utf-8-sig")
+            text = "\n".join(_SPLIT_LINES.split(data.decode("utf-8-sig")))
         except UnicodeDecodeError:
             return None
-        lines = _SPLIT_LINES.split(text)
-        if says_generated(text) or max(map(len, lines)) > MAX_LINE_CHARS:
-            return None
-        return "\n".join(lines)
+        return text if is_worth_learning(text) else None
 
-    def forget_rules(self) -> None:
-        """Read the `.gitignore` files anew from here on: one of them changed."""
-        self._rules.clear()
 
-    def _is_denied(self, path: str) -> bool:
-        return bool(denying_pattern(path, self._denied_paths))
+class Workspace:
+    """The folders of the workspace, the first of which owns what stands in two of them."""
 
-    def _verdict(self, path: str) -> bool:
-        """Return whether git ignores a file, or a folder, which ends with a slash.
+    def __init__(self, folders: Sequence[Path] = (), denied_paths: Sequence[str] = ()) -> None:
+        """Look at no file yet; see `WorkspaceFolder`."""
+        self.folders = tuple(WorkspaceFolder(folder, denied_paths) for folder in folders)
+        self._denied_paths = tuple(denied_paths)
 
-        The nearest `.gitignore` that says anything decides, as in git; the folders above are
-        another question.
+    @property
+    def names(self) -> list[Path]:
+        """The folders as the editor calls them."""
+        return [folder.name for folder in self.folders]
+
+    def place(self, location: Path | None) -> tuple[WorkspaceFolder | None, str]:
+        """Return the folder that a file stands in, and its path there; no folder: it is outside."""
+        if location is None:
+            return None, ""
+        for folder in self.folders:
+            if (path := folder.path_of(location)) is not None:
+                return folder, path
+        return None, ""
+
+    def ignores(self, location: Path | None) -> bool:
+        """Return whether git ignores a file; of one outside nothing is known."""
+        folder, path = self.place(location)
+        return folder is not None and folder.ignores(path)
+
+    def may_learn(self, path: str, location: Path | None) -> bool:
+        """Return whether the text of an open document may be learned.
+
+        It obeys the rules for its file; one that stands nowhere, or outside, those for its name.
         """
-        parents = path.rstrip("/").split("/")[:-1]
-        for depth in range(len(parents), -1, -1):
-            folder = "/".join(parents[:depth])
-            rules = self._rules_of(folder)
-            if rules is not None:
-                below = path[len(folder) + 1 :] if folder else path
-                verdict = rules.check_file(below).include
-                if verdict is not None:
-                    return verdict
+        folder, below = self.place(location)
+        return folder.may_read(below) if folder else is_allowed_name(path, self._denied_paths)
+
+
+def is_allowed_name(path: str, denied_paths: Sequence[str]) -> bool:
+    """Return whether a file's path alone lets it be read."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or SKIPPED_FOLDERS & {*parts[:-1]}:
         return False
-
-    def _rules_of(self, folder: str) -> pathspec.GitIgnoreSpec | None:
-        if folder not in self._rules:
-            files = [self.root / folder / IGNORE_FILE]
-            if not folder:
-                files.insert(0, self.root / ".git" / "info" / "exclude")
-            lines = [line for file in files for line in _lines(file)]
-            self._rules[folder] = pathspec.GitIgnoreSpec.from_lines(lines) if lines else None
-        return self._rules[folder]
+    is_text = parts[-1] in NAMES or PurePosixPath(path).suffix.lower() in SUFFIXES
+    return is_text and not denying_pattern(path, denied_paths)
 
 
-def _is_text_name(name: str) -> bool:
-    return name in NAMES or PurePosixPath(name).suffix.lower() in SUFFIXES
+def is_worth_learning(text: str) -> bool:
+    """Return whether a person may have written a text.
 
-
-def _lines(file: Path) -> list[str]:
-    """Return the patterns of a file that have a meaning; none if it can't be read."""
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return [line for line in text.splitlines() if _is_pattern(line)]
-
-
-def _is_pattern(line: str) -> bool:
-    try:
-        pathspec.GitIgnoreSpec.from_lines([line])
-    except ValueError:
+    Args:
+        text: with LF line ends.
+    """
+    if len(text) > MAX_FILE_BYTES or says_generated(text):
         return False
-    return bool(line.strip())
+    return max(map(len, text.split("\n"))) <= MAX_LINE_CHARS

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Protocol
 
 from server.completion.engine import CancelToken, WorkspaceFile
+from server.completion.ignore_rules import IGNORE_FILE
 from server.completion.worker import Job, Worker
-from server.completion.workspace_files import IGNORE_FILE, MAX_FILE_BYTES, WorkspaceFolder
+from server.completion.workspace_files import Workspace, WorkspaceFolder, is_worth_learning
 from server.options import Options
 
 logger = logging.getLogger(__name__)
 
 BATCH_CHARS = 2_000_000
 """Text that is learned at once: about a second of one core. Guessed."""
+MAX_FILES = 50_000
+"""That are looked at for one workspace, however small they are. Guessed."""
 DOCUMENT_WAIT_S = 0.7
 """Rest after an edit before a document is learned anew. Guessed; within the second that a user may
 expect."""
@@ -48,6 +51,8 @@ class _Opened:
     """A document that is open in the editor."""
 
     text: Callable[[], str]
+    location: Path | None
+    """Its file, if it has one on this machine."""
     due: asyncio.TimerHandle | None = None
 
 
@@ -61,6 +66,7 @@ class WorkspaceLearning:
         *,
         is_busy: Callable[[], bool],
         on_silenced: Callable[[], None] = lambda: None,
+        on_reading: Callable[[int | None], None] = lambda _: None,
     ) -> None:
         """Learn nothing yet.
 
@@ -70,16 +76,20 @@ class WorkspaceLearning:
             is_busy: whether somebody waits for a completion; asked from another thread.
             on_silenced: is told on the event loop that files must not be heard of any more, so that
                 what was made with them is forgotten too.
+            on_reading: is told on the event loop how many files were read of all folders so far,
+                and None at the end.
         """
         self._learner = learner
         self._options = options
         self._is_busy = is_busy
         self._on_silenced = on_silenced
+        self._on_reading = on_reading
         self._loop = asyncio.get_running_loop()
-        self._folders: list[WorkspaceFolder] = []
+        self._workspace = Workspace()
         self._opened: dict[str, _Opened] = {}
-        self._known: set[str] = set()
-        """Paths that were learned and not unlearned; touched by the thread and the loop."""
+        self._known: dict[str, WorkspaceFolder | None] = {}
+        """Paths that are learned, or about to be, and not silenced, each with its file's folder:
+        the first that has a path keeps it. Touched by the thread and the loop."""
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._reading = CancelToken()
@@ -96,15 +106,16 @@ class WorkspaceLearning:
     def start(self, folders: Sequence[Path]) -> None:
         """Read these folders in the background, in place of any others."""
         self._stop()
-        self._folders = [WorkspaceFolder(f, self._options.denied_paths) for f in folders]
+        self._workspace = Workspace(folders, self._options.denied_paths)
         if self._is_on:
-            self._submit(self._read_all)
+            if self._workspace.folders:
+                self._submit(self._read_all)
             for path in self._opened:
                 self._learn_document(path)
 
     def restart(self) -> None:
         """Learn everything anew: another engine was loaded, or the rules changed."""
-        self.start([folder.root for folder in self._folders])
+        self.start(self._workspace.names)
 
     def set_options(self, options: Options) -> None:
         """Obey other settings at once."""
@@ -122,48 +133,59 @@ class WorkspaceLearning:
         if self._worker is not None:
             self._worker.close()
 
+    def ignores(self, location: Path | None) -> bool:
+        """Return whether git ignores a file of the workspace; false where there is no file."""
+        return self._workspace.ignores(location)
+
     # Files.
 
     def file_changed(self, location: Path) -> None:
-        """Learn a file that was saved or made; an open document speaks for itself."""
-        folder, path = self._place(location)
-        if folder is None or not self._is_on:
+        """Learn a file that was saved or made, or the files of a folder that was made; an open
+        document speaks for itself.
+        """
+        folder, path = self._workspace.place(location)
+        if folder is None:
             return
         if location.name == IGNORE_FILE:
             self.restart()
-        elif path not in self._opened and folder.may_read(path):
-            self._submit(lambda cancel: self._learn([(folder, path)], cancel))
+        elif not self._is_on:
+            return
+        elif folder.may_read(path):
+            if path not in self._opened:
+                self._submit(lambda cancel: self._learn([(folder, path)], cancel))
+        elif folder.may_enter(path):
+            self._submit(lambda cancel: self._read([(folder, path)], cancel, lambda _: None))
 
     def file_deleted(self, location: Path) -> None:
         """Silence a file, or all files of a folder, at once."""
-        folder, path = self._place(location)
+        folder, path = self._workspace.place(location)
         if folder is None:
             return
         if location.name == IGNORE_FILE:
             self.restart()
             return
         with self._lock:
-            gone = [known for known in self._known if known == path or known.startswith(path + "/")]
-            self._known.difference_update(gone)
+            gone = [
+                known
+                for known, owner in self._known.items()
+                if owner is folder and (known == path or known.startswith(path + "/"))
+            ]
         self._silence(gone)
-
-    def _place(self, location: Path) -> tuple[WorkspaceFolder | None, str]:
-        for folder in self._folders:
-            if location.is_relative_to(folder.root):
-                return folder, location.relative_to(folder.root).as_posix()
-        return None, ""
 
     # Documents.
 
-    def document_changed(self, path: str, text: Callable[[], str]) -> None:
+    def document_changed(
+        self, path: str, text: Callable[[], str], location: Path | None = None
+    ) -> None:
         """Learn a document once its typist rests.
 
         Args:
             path: as in the requests for it.
             text: its text as it is when it is learned.
+            location: its file, if it has one on this machine.
         """
-        opened = self._opened.setdefault(path, _Opened(text))
-        opened.text = text
+        opened = self._opened.setdefault(path, _Opened(text, location))
+        opened.text, opened.location = text, location
         if opened.due is not None:
             opened.due.cancel()
         loop = asyncio.get_running_loop()
@@ -177,25 +199,25 @@ class WorkspaceLearning:
         if opened.due is not None:
             opened.due.cancel()
         with self._lock:
-            self._known.discard(path)
+            self._known.pop(path, None)
         self._learner.unlearn([path])
-        for folder in self._folders:
+        for folder in self._workspace.folders:
             self.file_changed(folder.root / path)
 
     def _learn_document(self, path: str) -> None:
         opened = self._opened.get(path)
-        if opened is None or not self._is_on or not self._may_learn_document(path):
+        if opened is None or not self._is_on:
             return
-        text = opened.text()
-        if len(text) > MAX_FILE_BYTES:
+        if not self._workspace.may_learn(path, opened.location):
             return
-        file = WorkspaceFile(path=path, text=text, is_open=True)
-        self._submit(lambda cancel: self._take_in([file], cancel))
-
-    def _may_learn_document(self, path: str) -> bool:
-        """A document obeys the same rules as its file; one without a file only the names'."""
-        rules = self._folders or [WorkspaceFolder(Path.cwd(), self._options.denied_paths)]
-        return any(folder.may_read(path) for folder in rules)
+        file = WorkspaceFile(path=path, text=opened.text(), is_open=True)
+        if is_worth_learning(file.text):
+            folder, _ = self._workspace.place(opened.location)
+            with self._lock:
+                self._known[path] = folder
+            self._submit(lambda cancel: self._take_in([file], cancel))
+        elif path in self._known:
+            self._silence([path])
 
     # The thread.
 
@@ -209,24 +231,36 @@ class WorkspaceLearning:
         """Stop reading, and silence all that was learned."""
         self._reading.cancel()
         self._reading = CancelToken()
-        with self._lock:
-            known = list(self._known)
-            self._known.clear()
-        self._silence(known)
+        self._silence(list(self._known))
 
     def _silence(self, paths: Sequence[str]) -> None:
+        with self._lock:
+            for path in paths:
+                self._known.pop(path, None)
         if paths:
             self._learner.unlearn(paths)
             self._on_silenced()
 
     def _read_all(self, cancel: CancelToken) -> None:
-        """Read every folder, as much as the memory can hold of it."""
-        room = self._options.memory_bytes
+        if not cancel.is_cancelled:
+            folders = [(folder, "") for folder in self._workspace.folders]
+            self._tell(self._on_reading, 0)
+            self._read(folders, cancel, lambda n_files: self._tell(self._on_reading, n_files))
+            self._tell(self._on_reading, None)
+
+    def _read(
+        self,
+        places: Sequence[tuple[WorkspaceFolder, str]],
+        cancel: CancelToken,
+        on_reading: Callable[[int], None],
+    ) -> None:
+        """Read all below some folders, as much as the memory can hold of it."""
+        n_files, room = 0, self._options.memory_bytes
         batch: list[tuple[WorkspaceFolder, str]] = []
-        for folder in self._folders:
-            n_chars = 0
-            for path in folder.walk():
-                if cancel.is_cancelled or room <= 0:
+        n_chars = 0
+        for folder, top in places:
+            for path in folder.walk(top):
+                if cancel.is_cancelled or room <= 0 or n_files >= MAX_FILES:
                     break
                 if path in self._opened:
                     continue
@@ -234,46 +268,56 @@ class WorkspaceLearning:
                 batch.append((folder, path))
                 n_chars += size
                 room -= size
+                n_files += 1
                 if n_chars >= BATCH_CHARS:
                     self._learn(batch, cancel)
+                    on_reading(n_files)
                     batch, n_chars = [], 0
         self._learn(batch, cancel)
+        on_reading(n_files)
 
     def _learn(self, batch: Sequence[tuple[WorkspaceFolder, str]], cancel: CancelToken) -> None:
-        files, gone = [], []
+        files: list[WorkspaceFile] = []
         for folder, path in batch:
             self._give_way(cancel)
             if cancel.is_cancelled:
                 return
+            with self._lock:
+                was_known = path in self._known
+                if self._known.setdefault(path, folder) is not folder:
+                    continue  # Another folder has a file of the same path.
             text = folder.read(path)
-            if text is None:
-                gone.append(path)
-            else:
+            if text is not None:
                 files.append(WorkspaceFile(path=path, text=text))
-        with self._lock:
-            gone = [path for path in gone if path in self._known]
-            self._known.difference_update(gone)
-        if gone:
-            self._learner.unlearn(gone)
-            try:
-                self._loop.call_soon_threadsafe(self._on_silenced)
-            except RuntimeError:
-                logger.debug("the event loop is closed")
+                continue
+            with self._lock:
+                self._known.pop(path, None)
+            if was_known:
+                self._learner.unlearn([path])
+                self._tell(self._on_silenced)
         self._take_in(files, cancel)
 
     def _take_in(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
+        """Let the learner have texts, as far as nobody silenced them since they were read."""
         self._give_way(cancel)
-        if cancel.is_cancelled or not files:
-            return
-        paths = [file.path for file in files]
         with self._lock:
-            self._known.update(paths)
-        self._learner.learn(files, cancel)
+            wanted = [file for file in files if file.path in self._known]
+        if cancel.is_cancelled or not wanted:
+            return
+        self._learner.learn(wanted, cancel)
         was_stopped = cancel.wait(0.0)
         with self._lock:  # It may have been deleted, or switched off, while it was being learned.
+            paths = [file.path for file in wanted]
             unwanted = [path for path in paths if was_stopped or path not in self._known]
         if unwanted:
             self._learner.unlearn(unwanted)
+
+    def _tell(self, listener: Callable[..., None], *args: object) -> None:
+        """Tell a listener, from the thread."""
+        try:
+            self._loop.call_soon_threadsafe(listener, *args)
+        except RuntimeError:
+            logger.debug("the event loop is closed")
 
     def _give_way(self, cancel: CancelToken) -> None:
         """Wait while somebody waits for a completion."""

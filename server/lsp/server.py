@@ -24,8 +24,9 @@ from server.lsp.connection import Connection
 from server.lsp.growth import EMPTY, Growth
 from server.lsp.lifeline import watch_parent
 from server.lsp.positions import PositionEncoding, choose_encoding
+from server.lsp.progress import WorkProgress
 from server.lsp.protocol import InlineParams, Protocol, make_converter
-from server.lsp.watching import folder_paths, registration, split_changes
+from server.lsp.watching import file_path, folder_paths, registration, split_changes
 from server.options import SECTION
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class ForetypeServer(LanguageServer):
         self._exit_code: int | None = None
         self._stopped = asyncio.Event()
         self._status_is_due = False
+        self._reading: WorkProgress | None = None
+        self._n_readings = 0
         self._register()
 
     def _register(self) -> None:
@@ -80,6 +83,7 @@ class ForetypeServer(LanguageServer):
             types.WORKSPACE_DID_CHANGE_CONFIGURATION: self._change_configuration,
             types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: self._change_folders,
             types.WORKSPACE_DID_CHANGE_WATCHED_FILES: self._change_files,
+            types.TEXT_DOCUMENT_DID_SAVE: self._saved,
             STATUS: self._status,
             REQUESTS: self._requests,
             TASKS: self._tasks,
@@ -194,7 +198,9 @@ class ForetypeServer(LanguageServer):
 
         options = self._configuration.options
         plugins = Plugins(options.blocked_plugins)
-        self._completer = Completer(options, plugins, on_status=self._on_status)
+        self._completer = Completer(
+            options, plugins, on_status=self._on_status, on_reading=self._show_reading
+        )
         self._completer.start()
         self._in_background(self._show_loading(self._completer))
         await self._pull_configuration()
@@ -206,22 +212,33 @@ class ForetypeServer(LanguageServer):
         await self._watch_files()
 
     async def _show_loading(self, completer: Completer) -> None:
-        window = self.client_capabilities.window
-        token = "foretype-loading"
-        has_progress = bool(window and window.work_done_progress)
-        if has_progress:
-            created = await self._ask(types.WINDOW_WORK_DONE_PROGRESS_CREATE, {"token": token})
-            has_progress = created is not REFUSED
-        if has_progress:
-            begin = {"kind": "begin", "title": "Foretype: loading the model"}
-            self.protocol.tell(types.PROGRESS, {"token": token, "value": begin})
+        progress = WorkProgress(self.protocol.tell, "foretype-loading")
+        await progress.begin(self._may_show_progress, "Foretype: loading the model")
         is_ready = await completer.wait_ready()
-        if has_progress:
-            end = {"kind": "end", "message": "ready" if is_ready else "not ready"}
-            self.protocol.tell(types.PROGRESS, {"token": token, "value": end})
+        progress.end("ready" if is_ready else "not ready")
         if not is_ready:  # A start that fails is one message that says what to set.
             text = completer.status.message
             self._message(types.WINDOW_SHOW_MESSAGE, types.MessageType.Error, text)
+
+    def _show_reading(self, n_files: int | None) -> None:
+        """Show how many files of the workspace were read; None: that was all."""
+        if n_files is None:
+            if self._reading is not None:
+                self._reading.end("done")
+            self._reading = None
+        elif self._reading is not None:
+            self._reading.report(f"{n_files:,} files")
+        else:
+            self._n_readings += 1
+            token = f"foretype-reading-{self._n_readings}"
+            self._reading = WorkProgress(self.protocol.tell, token)
+            title = "Foretype: reading the workspace"
+            self._in_background(self._reading.begin(self._may_show_progress, title))
+
+    async def _may_show_progress(self, method: str, params: Mapping[str, Any]) -> bool:
+        window = self.client_capabilities.window
+        has_progress = bool(window and window.work_done_progress)
+        return has_progress and await self._ask(method, params) is not REFUSED
 
     async def _ask(self, method: str, params: Mapping[str, Any]) -> Any:
         """Return what the client answers; `REFUSED` if it refuses or says nothing."""
@@ -289,7 +306,8 @@ class ForetypeServer(LanguageServer):
         watching = workspace.did_change_watched_files if workspace else None
         if not (watching and watching.dynamic_registration):
             return
-        from server.completion.workspace_files import IGNORE_FILE, NAMES, SUFFIXES
+        from server.completion.ignore_rules import IGNORE_FILE
+        from server.completion.workspace_files import NAMES, SUFFIXES
 
         watched = registration(sorted(SUFFIXES), sorted({*NAMES, IGNORE_FILE}))
         await self._ask(types.CLIENT_REGISTER_CAPABILITY, {"registrations": [watched]})
@@ -304,10 +322,17 @@ class ForetypeServer(LanguageServer):
         for path in changed:
             learning.file_changed(path)
 
+    def _saved(self, params: types.DidSaveTextDocumentParams) -> None:
+        """Read what was saved; a client that watches tells it twice, one that doesn't only here."""
+        learning = self._completer.learning if self._completer is not None else None
+        if learning is not None and (path := file_path(params.text_document.uri)) is not None:
+            learning.file_changed(path)
+
     def _learn(self, document: Document) -> None:
         if self._completer is not None and self._completer.learning is not None:
             path = convert.relative_path(document.uri, self._folders)
-            self._completer.learning.document_changed(path, lambda: document.lf_text)
+            text, location = (lambda: document.lf_text), file_path(document.uri)
+            self._completer.learning.document_changed(path, text, location)
 
     def _unlearn(self, uri: str) -> None:
         if self._completer is not None and self._completer.learning is not None:

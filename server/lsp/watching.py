@@ -29,16 +29,21 @@ def file_path(uri: str) -> Path | None:
 def registration(suffixes: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     """Return the registration that asks a client to watch files.
 
+    Whatever comes or goes is told: of a folder that is moved or deleted, some clients tell nothing
+    but its own name.
+
     Args:
-        suffixes: of files, with their dots.
-        names: of files that are watched whatever their suffix.
+        suffixes: of files whose changes are told, with their dots.
+        names: of files whose changes are told whatever their suffix.
     """
     endings = ",".join(sorted(suffix.removeprefix(".") for suffix in suffixes))
     patterns = [f"**/*.{{{endings}}}", *(f"**/{name}" for name in sorted(names))]
+    changes = [{"globPattern": pattern, "kind": types.WatchKind.Change} for pattern in patterns]
+    comings = {"globPattern": "**/*", "kind": types.WatchKind.Create | types.WatchKind.Delete}
     return {
         "id": REGISTRATION_ID,
         "method": types.WORKSPACE_DID_CHANGE_WATCHED_FILES,
-        "registerOptions": {"watchers": [{"globPattern": pattern} for pattern in patterns]},
+        "registerOptions": {"watchers": [comings, *changes]},
     }
 
 

@@ -4,6 +4,7 @@ once it is gone, ignored or switched off.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from itertools import count
@@ -100,3 +101,51 @@ def test_a_saved_file_is_current(folder: Path) -> None:
 
         numbers, asked = count(), count()
         until(is_current)
+
+
+def test_reading_is_shown_and_the_client_is_asked_to_watch(folder: Path) -> None:
+    capabilities = {
+        "window": {"workDoneProgress": True},
+        "workspace": {"didChangeWatchedFiles": {"dynamicRegistration": True}},
+    }
+    with Client.start("--threads", "1") as client:
+        uri = folder.as_uri()
+        workspace = [{"uri": uri, "name": "w"}]
+        capable = client.initialize(capabilities=capabilities, workspaceFolders=workspace)
+        assert capable["textDocumentSync"]["save"]
+
+        def kinds() -> list[str]:
+            progress = client.notified("$/progress")
+            return [p["value"]["kind"] for p in progress if "reading" in p["token"]]
+
+        until(lambda: "end" in kinds())
+        assert kinds()[0] == "begin"
+
+        def registered() -> set[str]:
+            asked = [r["params"] for r in client.requests if "register" in r["method"]]
+            return {one["method"] for params in asked for one in params["registrations"]}
+
+        until(lambda: "workspace/didChangeWatchedFiles" in registered())
+
+
+def test_a_folder_that_is_deleted_takes_its_files_along(folder: Path) -> None:
+    (folder / "lib").mkdir()
+    (folder / "library.py").rename(folder / "lib/library.py")
+    with Client.start("--threads", "1") as client:
+        start(client, folder)
+        until(lambda: known_files(client) == 1)
+        shutil.rmtree(folder / "lib")
+        event = {"uri": f"{folder.as_uri()}/lib", "type": 3}
+        client.notify("workspace/didChangeWatchedFiles", {"changes": [event]})
+        assert known_files(client) == 0
+
+
+def test_a_file_that_a_saved_gitignore_names_falls_silent(folder: Path) -> None:
+    """Told by the save alone: not every client watches files."""
+    with Client.start("--threads", "1") as client:
+        start(client, folder)
+        until(lambda: known_files(client) == 1)
+        (folder / ".gitignore").write_text("*.py\n", encoding="utf-8")
+        saved = {"textDocument": {"uri": f"{folder.as_uri()}/.gitignore"}}
+        client.notify("textDocument/didSave", saved)
+        assert known_files(client) == 0

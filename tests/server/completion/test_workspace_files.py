@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from server.completion.workspace_files import MAX_FILE_BYTES, WorkspaceFolder
+from server.completion.workspace_files import MAX_FILE_BYTES, Workspace, WorkspaceFolder
 from server.options import SECRET_PATHS
 
 
@@ -75,20 +77,23 @@ def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
     assert folder.read("../outside/secret.py") is None
 
 
+def test_a_folder_is_walked_by_itself_but_not_through_a_link(tmp_path: Path) -> None:
+    write(tmp_path, {"a/b/x.py": "", "a/y.py": "", "z.py": "", ".gitignore": "a/b/\n"})
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    folder = WorkspaceFolder(tmp_path, ())
+    assert list(folder.walk("a")) == ["a/y.py"]
+    assert list(folder.walk("link")) == []
+    assert list(folder.walk("z.py")) == []
+    assert folder.may_enter("a")
+    for path in ("a/b", "a/node_modules", ".git", "../a", "/a"):
+        assert not folder.may_enter(path), path
+
+
 def test_rules_and_walk_agree(tmp_path: Path) -> None:
     write(tmp_path, {".gitignore": "out/\n*.log.py\n", "a.py": "", "out/b.py": "", "c.log.py": ""})
     folder = WorkspaceFolder(tmp_path, ())
     everything = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()]
     assert [path for path in everything if folder.may_read(path)] == list(folder.walk())
-
-
-def test_new_rules_hold_once_the_old_ones_are_forgotten(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": ""})
-    folder = WorkspaceFolder(tmp_path, ())
-    assert folder.may_read("a.py")
-    write(tmp_path, {".gitignore": "a.py\n"})
-    folder.forget_rules()
-    assert not folder.may_read("a.py")
 
 
 @pytest.mark.parametrize(
@@ -112,3 +117,38 @@ def test_text_is_read_with_lf_or_not_at_all(tmp_path: Path, data: bytes, text: s
 def test_a_file_that_is_gone_is_no_error(tmp_path: Path) -> None:
     assert WorkspaceFolder(tmp_path, ()).read("gone.py") is None
     assert list(WorkspaceFolder(tmp_path / "gone", ()).walk()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes among files")
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Reading one never ended, and with it all learning."""
+    os.mkfifo(tmp_path / "pipe.py")
+    folder = WorkspaceFolder(tmp_path, ())
+    assert list(folder.walk()) == []
+    assert folder.read("pipe.py") is None
+
+
+def test_a_file_is_placed_by_either_name_of_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "real", {"a.py": ""})
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    folder = WorkspaceFolder(tmp_path / "link", ())
+    assert folder.path_of(tmp_path / "link/a.py") == "a.py"
+    assert folder.path_of(tmp_path / "real/a.py") == "a.py"
+    assert folder.path_of(tmp_path / "a.py") is None
+
+
+def test_a_document_obeys_the_rules_of_its_own_folder(tmp_path: Path) -> None:
+    write(tmp_path, {"one/.gitignore": "private.py\n", "two/a.py": ""})
+    workspace = Workspace([tmp_path / "one", tmp_path / "two"], SECRET_PATHS)
+    assert not workspace.may_learn("private.py", tmp_path / "one/private.py")
+    assert workspace.may_learn("private.py", tmp_path / "two/private.py")
+    assert workspace.ignores(tmp_path / "one/private.py")
+    assert not workspace.ignores(tmp_path / "two/private.py")
+
+
+def test_a_document_without_a_file_or_outside_obeys_the_rules_for_names(tmp_path: Path) -> None:
+    workspace = Workspace([tmp_path / "one"], SECRET_PATHS)
+    assert workspace.may_learn("untitled.py", None)
+    assert workspace.may_learn("a.py", tmp_path / "two/a.py")
+    assert not workspace.may_learn("secrets.py", None)
+    assert not workspace.ignores(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from server.completion import workspace_learning
 from server.completion.engine import CancelToken, WorkspaceFile
+from server.completion.workspace_files import WorkspaceFolder
 from server.completion.workspace_learning import WorkspaceLearning
 from server.options import Options
 
@@ -117,6 +119,32 @@ async def test_a_changed_file_is_learned_anew_and_a_deleted_one_falls_silent(
     learning.close()
 
 
+async def test_a_folder_that_was_made_or_moved_here_brings_its_files(
+    notes: Notes, folder: Path
+) -> None:
+    """Of a folder that is moved, an editor may tell nothing but the folder's name."""
+    learning = make(notes)
+    learning.start([folder])
+    await until(lambda: len(notes.known) == 2)
+    (folder / "src").rename(folder / "lib")
+    learning.file_deleted(folder / "src")
+    learning.file_changed(folder / "lib")
+    await until(lambda: set(notes.known) == {"lib/a.py", "lib/b.py"})
+    learning.close()
+
+
+async def test_it_is_told_how_many_files_were_read(notes: Notes, folder: Path) -> None:
+    told: list[int | None] = []
+    learning = WorkspaceLearning(notes, Options(), is_busy=lambda: False, on_reading=told.append)
+    learning.start([folder])
+    await until(lambda: None in told)
+    assert told == [0, 2, None]
+    learning.file_changed(folder / "src")  # Not worth telling.
+    await until(lambda: learning.is_idle)
+    assert told == [0, 2, None]
+    learning.close()
+
+
 async def test_a_file_that_became_ignored_falls_silent(notes: Notes, folder: Path) -> None:
     learning = make(notes)
     learning.start([folder])
@@ -134,7 +162,7 @@ async def test_denied_files_never_reach_the_engine(notes: Notes, folder: Path) -
     learning = make(notes, denied_paths=("passwords*",))
     learning.start([folder])
     learning.file_changed(folder / "src/passwords.py")
-    learning.document_changed("src/passwords.py", lambda: "key = 2")
+    learning.document_changed("src/passwords.py", lambda: "key = 2", folder / "src/passwords.py")
     await until(lambda: len(notes.known) == 2 and learning.is_idle)
     assert "src/passwords.py" not in notes.known
     learning.close()
@@ -142,7 +170,7 @@ async def test_denied_files_never_reach_the_engine(notes: Notes, folder: Path) -
 
 async def test_an_open_document_speaks_for_its_file(notes: Notes, folder: Path) -> None:
     learning = make(notes)
-    learning.document_changed("src/a.py", lambda: "typed = 1\n")
+    learning.document_changed("src/a.py", lambda: "typed = 1\n", folder / "src/a.py")
     learning.start([folder])
     await until(lambda: len(notes.known) == 2 and learning.is_idle)
     assert notes.known["src/a.py"].text == "typed = 1\n"
@@ -153,6 +181,90 @@ async def test_an_open_document_speaks_for_its_file(notes: Notes, folder: Path) 
     learning.document_closed("src/a.py")
     await until(lambda: "src/a.py" in notes.known and not notes.known["src/a.py"].is_open)
     assert notes.known["src/a.py"].text == "a = 1\n"
+    learning.close()
+
+
+async def test_a_document_that_git_ignores_in_its_folder_is_not_learned(
+    notes: Notes, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Another folder of the workspace, whose rules know nothing of it, spoke for it."""
+    (folder / ".gitignore").write_text("private.py\n", encoding="utf-8")
+    learning = make(notes)
+    learning.start([folder, tmp_path_factory.mktemp("other")])
+    learning.document_changed("private.py", lambda: "p = 1\n", folder / "private.py")
+    learning.document_changed("typed.py", lambda: "t = 1\n", folder / "typed.py")
+    await until(lambda: "typed.py" in notes.known and learning.is_idle)
+    assert "private.py" not in notes.known
+    learning.close()
+
+
+async def test_a_generated_document_is_not_learned_and_falls_silent(
+    notes: Notes, folder: Path
+) -> None:
+    learning = make(notes)
+    learning.start([folder])
+    text = "x = 1\n"
+    learning.document_changed("new.py", lambda: text, folder / "new.py")
+    await until(lambda: "new.py" in notes.known)
+    text = "# @generated\nx = 1\n"
+    learning.document_changed("new.py", lambda: text, folder / "new.py")
+    await until(lambda: "new.py" not in notes.known)
+    learning.close()
+
+
+async def test_a_file_that_is_deleted_by_another_name_of_its_folder_falls_silent(
+    notes: Notes, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """An editor tells of a folder by the name that it was opened with, which may be a link."""
+    link = tmp_path_factory.mktemp("links") / "link"
+    link.symlink_to(folder)
+    learning = make(notes)
+    learning.start([link])
+    await until(lambda: len(notes.known) == 2)
+    learning.file_deleted(link / "src/b.py")
+    assert set(notes.known) == {"src/a.py"}
+    learning.close()
+
+
+async def test_of_two_folders_with_a_file_of_one_path_the_first_speaks(
+    notes: Notes, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "src").mkdir()
+    (other / "src/a.py").write_text("other = 1\n", encoding="utf-8")
+    learning = make(notes)
+    learning.start([folder, other])
+    await until(lambda: learning.is_idle and len(notes.known) == 2)
+    learning.file_changed(other / "src/a.py")
+    learning.file_deleted(other / "src/b.py")  # Not the one that speaks.
+    await until(lambda: learning.is_idle)
+    assert notes.known["src/a.py"].text == "a = 1\n"
+    assert "src/b.py" in notes.known
+    learning.close()
+
+
+async def test_a_file_that_is_deleted_between_reading_and_learning_stays_silent(
+    notes: Notes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read, waited for its turn, and was learned after its deletion."""
+    was_read, may_go_on = threading.Event(), threading.Event()
+    read = WorkspaceFolder.read
+
+    def read_and_wait(self: WorkspaceFolder, path: str) -> str | None:
+        text = read(self, path)
+        if path == "src/b.py":
+            was_read.set()
+            may_go_on.wait(TIMEOUT_S)
+        return text
+
+    monkeypatch.setattr(WorkspaceFolder, "read", read_and_wait)
+    learning = make(notes)
+    learning.start([folder])
+    await until(was_read.is_set)
+    learning.file_deleted(folder / "src/a.py")
+    may_go_on.set()
+    await until(lambda: learning.is_idle)
+    assert set(notes.known) == {"src/b.py"}
     learning.close()
 
 
@@ -184,6 +296,17 @@ async def test_learning_waits_while_somebody_waits_for_a_completion(
 
 async def test_no_more_is_read_than_the_memory_holds(notes: Notes, folder: Path) -> None:
     learning = make(notes, memory_bytes=6)  # As long as the first file.
+    learning.start([folder])
+    await until(lambda: learning.is_idle)
+    assert set(notes.known) == {"src/a.py"}
+    learning.close()
+
+
+async def test_no_more_files_are_read_than_the_bound(
+    notes: Notes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace_learning, "MAX_FILES", 1)
+    learning = make(notes)
     learning.start([folder])
     await until(lambda: learning.is_idle)
     assert set(notes.known) == {"src/a.py"}
