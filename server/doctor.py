@@ -20,6 +20,8 @@ from rich.table import Table
 from server import __version__
 from server.backends.contract import Backend, BackendOptions, Logits
 from server.bundle import Bundle, locate_bundle, read_bundle
+from server.completion.engines.local_memory import LocalMemory
+from server.completion.workspace_survey import survey
 from server.errors import BackendError, BundleError, CompletionServerError
 from server.options import Options, camel_case
 from server.plugins import Plugins
@@ -56,8 +58,13 @@ class Probe:
     problem: str = ""
 
 
-def run(options: Options) -> int:
-    """Print the report and return the exit status: 0 if something can complete, else 1."""
+def run(options: Options, folder: Path | None = None) -> int:
+    """Print the report and return the exit status: 0 if something can complete, else 1.
+
+    Args:
+        options: as the server would have them.
+        folder: the workspace; None: the current folder.
+    """
     console = Console(width=REPORT_WIDTH, soft_wrap=True, highlight=False)
     plugins = Plugins(options.blocked_plugins)
     console.print(f"Foretype {__version__}, Python {platform.python_version()}, {_system()}\n")
@@ -66,6 +73,8 @@ def run(options: Options) -> int:
     probes = [] if bundle is None else probe_backends(bundle, options, plugins)
     console.print(_backend_table(probes))
     console.print(_plugin_table(plugins))
+    if bundle is not None:
+        console.print(f"Workspace memory: {survey_workspace(bundle, options, folder)}")
     console.print(f"Settings that differ from the defaults: {changed_settings(options) or 'none'}")
     is_usable = any(not probe.problem for probe in probes)
     if options.engine == "local" and not is_usable:
@@ -91,6 +100,19 @@ def probe_backends(bundle: Bundle, options: Options, plugins: Plugins) -> list[P
             plugins.block("backends", name, f"{type(exc).__name__}: {exc}")
             probes.append(Probe(name=name, problem=f"{type(exc).__name__}: {exc}"))
     return probes
+
+
+def survey_workspace(bundle: Bundle, options: Options, folder: Path | None = None) -> str:
+    """Return how much of a folder the server would learn, and how long that takes."""
+    if options.memory != "workspace" or options.engine != "local":
+        return "nothing of the workspace is read"
+    try:
+        memory = LocalMemory.of(bundle, options.memory_bytes)
+    except BundleError as exc:
+        return _without_home(str(exc))
+    seen = survey(folder or Path.cwd(), options, memory, lambda: memory.info)
+    end = "" if seen.is_whole else ", and there is more"
+    return f"{seen.memory.told} of this folder, learned in {seen.seconds:.1f} s{end}"
 
 
 def changed_settings(options: Options) -> str:

@@ -116,6 +116,13 @@ class MemoryInfo:
     n_helped: int = 0
     """Those of them in which the memory changed or vouched for a token, or drafted one."""
 
+    @property
+    def told(self) -> str:
+        """How much is known, in words."""
+        room = f", no room for {self.n_left_out:,} more" if self.n_left_out else ""
+        size = f"{self.n_tokens:,} tokens, {self.n_bytes / 1e6:.1f} MB"
+        return f"{self.n_files:,} files, {size}{room}"
+
 
 @dataclass(slots=True, kw_only=True)
 class EngineUsage:

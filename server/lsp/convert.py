@@ -172,7 +172,7 @@ def status_object(
         "state": status.state,
         "message": status.message,
         "title": wording.title(status),
-        "facts": wording.facts(status, counters=counters, last=last),
+        "facts": wording.facts(status, counters=counters, memory=memory, last=last),
         "enabled": is_enabled,
         "engine": engine.engine if engine else "",
         "model": engine.model if engine else "",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from server.completion.engine import MemoryInfo
 from server.completion.records import Counters, RequestRecord
 from server.completion.status import Status
 
@@ -26,7 +27,9 @@ def title(status: Status) -> str:
     return " · ".join(filter(None, (engine.model or engine.engine or NAME, engine.device)))
 
 
-def facts(status: Status, *, counters: Counters, last: RequestRecord | None) -> list[str]:
+def facts(
+    status: Status, *, counters: Counters, memory: MemoryInfo, last: RequestRecord | None
+) -> list[str]:
     """Return all that a user may want to know, a fact a line, the state first."""
     said = [f"{status.state}: {status.message}" if status.message else status.state]
     if engine := status.engine:
@@ -35,6 +38,11 @@ def facts(status: Status, *, counters: Counters, last: RequestRecord | None) -> 
         said.append(f"{model} ({runs})" if runs else model)
         skipped = dict(engine.details).get("skipped", "")
         said += [f"skipped: {reason}" for reason in skipped.split("; ") if reason]
+    if memory.n_files:
+        said.append(f"memory of the workspace: {memory.told}")
+    if memory.n_answers:
+        share = memory.n_helped / memory.n_answers
+        said.append(f"memory helped in {share:.0%} of {memory.n_answers:,} completions")
     if last:
         outcome = last.reason or f"{last.shown_chars} characters from {last.source}"
         said.append(f"last request: {last.total_ms:.1f} ms, {outcome}")

@@ -40,6 +40,19 @@ class LocalMemory:
         self._n_helped = 0
         self.pace = Pace(self._coefficients)
 
+    @classmethod
+    def of(cls, bundle: Bundle, max_bytes: int) -> LocalMemory:
+        """Return a bundle's memory by itself, without a network.
+
+        Raises:
+            BundleError: its tokenizer or its coefficients can't be read.
+        """
+        special = bundle.manifest.special_tokens
+        fim = special.fim
+        ids = {special.end, *((fim.prefix, fim.suffix, fim.middle) if fim else ())}
+        n_vocab = bundle.manifest.spec.n_vocab
+        return cls(bundle, Tokenizer.from_file(bundle.tokenizer_path, n_vocab, ids), max_bytes)
+
     @property
     def info(self) -> MemoryInfo:
         """How much is known, and how often it helped."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.completion.engine import EngineInfo, EngineUsage
+from server.completion.engine import EngineInfo, EngineUsage, MemoryInfo
 from server.completion.records import Counters, RequestRecord
 from server.completion.status import Status
 from server.lsp import wording
@@ -27,7 +27,8 @@ def record(document: str, **fields: Any) -> RequestRecord:
 
 
 def facts(status: Status, last: RequestRecord | None = None) -> list[str]:
-    return wording.facts(status, counters=Counters(requests=12, accepted=4), last=last)
+    counters = Counters(requests=12, accepted=4)
+    return wording.facts(status, counters=counters, memory=MemoryInfo(), last=last)
 
 
 @pytest.mark.parametrize("state", ["ready", "busy"])
@@ -56,6 +57,17 @@ def test_the_facts_say_what_runs_what_was_skipped_and_what_was_done() -> None:
         "skipped: pytorch on cuda: no torch",
         "last request: 14.2 ms, 31 characters from model",
         "12 requests, 0 shown, 4 accepted, 0 partially accepted",
+    ]
+
+
+def test_the_facts_say_what_is_known_of_the_workspace_and_whether_it_helped() -> None:
+    memory = MemoryInfo(
+        n_files=1212, n_tokens=540_112, n_bytes=3_240_672, n_left_out=3, n_answers=8, n_helped=3
+    )
+    said = wording.facts(Status(state="ready"), counters=Counters(), memory=memory, last=None)
+    assert said[1:3] == [
+        "memory of the workspace: 1,212 files, 540,112 tokens, 3.2 MB, no room for 3 more",
+        "memory helped in 38% of 8 completions",
     ]
 
 
