@@ -147,6 +147,16 @@ class Options:
     denied_paths: tuple[str, ...] = setting(
         SECRET_PATHS, "Files, as gitignore patterns, that are never read nor completed."
     )
+    ignored_files: bool = setting(
+        False,
+        "Whether typing gets completions in files that git ignores; they come when asked for in "
+        "either case.",
+    )
+    generated_files: bool = setting(
+        False,
+        "Whether typing gets completions in files that say that a program wrote them; they come "
+        "when asked for in either case.",
+    )
     max_document_chars: int = setting(
         5_000_000,
         "Documents above this size get no completions.",

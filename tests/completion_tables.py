@@ -3,8 +3,8 @@
 A case: `name`, `language`, `text` with the cursor drawn as `$0`, `stream` (what the model says:
 texts, or pairs of text and probability), and either `expected` with `replaced` (the characters
 after the cursor that the text replaces, 0 if left out) or `nothing` with the reason. Optional:
-`settings` (camelCase), `trigger`, `selected`, `path`, and `streamed`: the text that a client gets
-that watches it grow, where it was shown before the engine came to its limit.
+`settings` (camelCase), `trigger`, `selected`, `path`, `ignored` (by git), and `streamed`: the text
+that a client gets that watches it grow, where it was shown before the engine came to its limit.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Case:
     trigger: Trigger = "automatic"
     selected: str = ""
     path: str = ""
+    ignored: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -55,6 +56,7 @@ class Case:
             suffix=suffix,
             language=self.language,
             path=self.path,
+            is_ignored=self.ignored,
             trigger=self.trigger,
             selected_text=self.selected,
         )

@@ -156,6 +156,7 @@ class Completer:
             asyncio.CancelledError: the task was cancelled; the engine is told to stop.
         """
         started_s = self._clock.now()
+        request = self._placed(request)
         self.counters.requests += 1
         answer = Answer(reason="cancelled")
         try:
@@ -242,6 +243,7 @@ class Completer:
             if document.request is not None
             and document.request.document != request.document
             and document_gate(document.request, self._options) is None
+            and not document.request.is_ignored
         ]
         others = tuple(one for one in reversed(opened) if one is not None)
         return self._sources(replace(request, open_documents=others))
@@ -336,6 +338,7 @@ class Completer:
 
     def warm(self, request: CompletionRequest) -> None:
         """Prefill in the background what a request at this place would need."""
+        request = self._placed(request)
         if document_gate(request, self._options) is not None:
             return
         if self._loaded is None or not self._loaded.done():
@@ -380,9 +383,17 @@ class Completer:
         if self._room is not None:
             self._room.learn(files, CancelToken())
 
+    def _placed(self, request: CompletionRequest) -> CompletionRequest:
+        """Find out whether git ignores a request's file."""
+        if self._learning is None or not self._learning.ignores(request.location):
+            return request
+        return replace(request, is_ignored=True)
+
     def open_workspace(self, folders: Sequence[Path]) -> None:
         """Let the engine learn these folders, now or as soon as it is loaded."""
         self._folders = tuple(folders)
+        if self._learning is not None:
+            self._learning.place(self._folders)
         is_loaded = self._loaded is not None and self._loaded.done() and not self._loaded.result()
         if self._learning is not None and is_loaded:
             self._learning.start(self._folders)

@@ -83,8 +83,11 @@ def place_gate(request: CompletionRequest, options: Options) -> Closed | None:
         kind = cursor_kind(request)
         if not options.scopes.get(kind, True):
             return Closed(scope="place", reason=f"switched off in {_PLURALS[kind]}")
-    if says_generated(request.prefix):
-        return Closed(scope="document", reason="the document says that it is generated")
+    if request.is_ignored and not options.ignored_files:
+        return Closed(scope="document", reason="git ignores the file (ignoredFiles)")
+    if says_generated(request.prefix) and not options.generated_files:
+        reason = "the document says that it is generated (generatedFiles)"
+        return Closed(scope="document", reason=reason)
     return None
 
 

@@ -6,6 +6,7 @@ An offset counts Python code points in text whose line ends are LF.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from server.completion.engine import EngineUsage
@@ -38,6 +39,10 @@ class CompletionRequest:
     language: str = "plaintext"
     path: str = ""
     """Path relative to the workspace, for context and for denied paths; never opened."""
+    location: Path | None = None
+    """The document's file, if it has one on this machine; for git's rules, never opened."""
+    is_ignored: bool = False
+    """Git ignores the file; the completer finds it out."""
     n_chars: int = 0
     """Length of the whole document."""
     trigger: Trigger = "automatic"

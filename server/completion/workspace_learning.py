@@ -103,10 +103,14 @@ class WorkspaceLearning:
     def _is_on(self) -> bool:
         return self._options.enabled and self._options.memory == "workspace"
 
-    def start(self, folders: Sequence[Path]) -> None:
-        """Read these folders in the background, in place of any others."""
+    def place(self, folders: Sequence[Path]) -> None:
+        """Know these folders' rules, in place of any others'; read none of their files yet."""
         self._stop()
         self._workspace = Workspace(folders, self._options.denied_paths)
+
+    def start(self, folders: Sequence[Path]) -> None:
+        """Read these folders in the background, in place of any others."""
+        self.place(folders)
         if self._is_on:
             if self._workspace.folders:
                 self._submit(self._read_all)

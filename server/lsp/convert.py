@@ -21,6 +21,7 @@ from server.documents import Document, Point
 from server.lsp import wording
 from server.lsp.positions import PositionEncoding, column_from_units, units_from_column
 from server.lsp.protocol import InlineParams
+from server.lsp.watching import file_path
 from server.options import camel_case
 
 ACCEPTED_COMMAND = "foretype.accepted"
@@ -80,6 +81,7 @@ def completion_request(
         suffix=suffix,
         language=document.language,
         path=relative_path(document.uri, folders),
+        location=file_path(document.uri),
         n_chars=document.n_chars,
         trigger=trigger,
     )

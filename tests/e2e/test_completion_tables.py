@@ -69,7 +69,15 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the URI of a folder in which git ignores a folder, wherever it is."""
+    folder = tmp_path_factory.mktemp("workspace")
+    (folder / ".gitignore").write_text("ignored/\n")
+    return folder.as_uri()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, workspace: str) -> Iterator[Client]:
     script = tmp_path_factory.mktemp("script") / "script.json"
     pieces = [
         [[piece, 0.9] if isinstance(piece, str) else piece for piece in case.stream]
@@ -94,8 +102,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
             "initialize",
             {
                 "processId": os.getpid(),
-                "rootUri": "file:///workspace",
-                "workspaceFolders": [{"uri": "file:///workspace", "name": "workspace"}],
+                "rootUri": workspace,
+                "workspaceFolders": [{"uri": workspace, "name": "workspace"}],
                 "capabilities": {
                     "general": {"positionEncodings": ["utf-16"]},
                     "textDocument": {"inlineCompletion": {}},
@@ -131,9 +139,10 @@ def asked(case: Case, uri: str) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 @pytest.mark.parametrize("index", range(len(CASES)), ids=[case.name for case in CASES])
-def test_the_server_answers_what_the_table_says(client: Client, index: int) -> None:
+def test_the_server_answers_what_the_table_says(client: Client, workspace: str, index: int) -> None:
     case = CASES[index]
-    uri = f"file:///workspace/case{index}/{case.path or 'file'}"
+    folder = f"{workspace}/case{index}" + ("/ignored" if case.ignored else "")
+    uri = f"{folder}/{case.path or 'file'}"
     settings = {"foretype": {**DEFAULTS, **case.settings}}
     client.notify("workspace/didChangeConfiguration", {"settings": settings})
     text = case.text.replace("$0", "")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -508,6 +509,30 @@ async def test_a_denied_document_is_no_context() -> None:
         r.completer.warm(request("password = 1$0", document="file:///.env", path=".env"))
         await r.ask("password = $0")
         assert r.engine.streams[0].context == ""
+
+
+async def test_what_git_ignores_in_the_workspace_is_found_out_and_is_no_context(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".gitignore").write_text("made.py\n")
+    made, own = tmp_path / "made.py", tmp_path / "own.py"
+    async with room() as r:
+        r.plugins.provide("context", "similar", similar_code)
+        r.completer.set_options(
+            replace(NO_WAIT, context_sources=("similar",), memory="document", ignored_files=True)
+        )
+        r.completer.open_workspace([tmp_path])
+        await r.ask("password = 1\nx = $0", document="file:///made.py", location=made)
+        await r.ask("password = $0", location=own)
+        assert r.engine.streams[1].context == ""
+        r.completer.set_options(replace(NO_WAIT, memory="document"))
+        answer = await r.ask("password = $0", document="file:///made.py", location=made)
+        assert answer.reason == "git ignores the file (ignoredFiles)"
+        (tmp_path / ".gitignore").write_text("")
+        assert r.completer.learning is not None
+        r.completer.learning.file_changed(tmp_path / ".gitignore")
+        answer = await r.ask("password = $0", document="file:///made.py", location=made)
+        assert "git" not in answer.reason
 
 
 async def test_the_last_requests_are_recorded_without_their_text() -> None:
