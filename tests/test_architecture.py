@@ -20,6 +20,7 @@ FLOORS = {
     "server.options": 1,
     "server.plugins": 1,
     "server.documents": 1,
+    "server.notebooks": 1,
     "server.logs": 1,
     "server.backends": 2,
     "server.decoding": 3,
@@ -55,6 +56,7 @@ PURE = (
     "server.completion.gates",
     "server.completion.cache",
     "server.documents",
+    "server.notebooks",
 )
 IMPURE_IMPORTS = {"os", "time", "random", "socket", "subprocess", "threading", "asyncio", "io"}
 BUNDLE_NAMES = ("manifest.json", "model.onnx", "tokenizer.json", "model.safetensors", "memory.json")

@@ -22,6 +22,7 @@ from server.lsp import wording
 from server.lsp.positions import PositionEncoding, column_from_units, units_from_column
 from server.lsp.protocol import InlineParams
 from server.lsp.watching import file_path
+from server.notebooks import ALONE, Neighbours, text_around
 from server.options import camel_case
 
 ACCEPTED_COMMAND = "foretype.accepted"
@@ -70,30 +71,39 @@ def with_line_end(place: Place, line_end: str) -> Place:
 
 
 def completion_request(
-    document: Document, point: Point, folders: Sequence[str], trigger: Trigger = "automatic"
+    document: Document,
+    point: Point,
+    folders: Sequence[str],
+    neighbours: Neighbours = ALONE,
 ) -> CompletionRequest:
-    """Return the request at a place of a document."""
-    prefix, suffix = document.around(point, n_before=PREFIX_CHARS, n_after=SUFFIX_CHARS)
+    """Return the request at a place of a document, as typing makes it."""
+    prefix, suffix = text_around(
+        document, point, neighbours, n_before=PREFIX_CHARS, n_after=SUFFIX_CHARS
+    )
+    file = neighbours.notebook or document.uri
     return CompletionRequest(
         document=document.uri,
         version=document.version,
         prefix=prefix,
         suffix=suffix,
         language=document.language,
-        path=relative_path(document.uri, folders),
-        location=file_path(document.uri),
+        path=relative_path(file, folders),
+        location=file_path(file),
         n_chars=document.n_chars,
-        trigger=trigger,
     )
 
 
 def inline_request(
-    document: Document, params: InlineParams, place: Place, folders: Sequence[str]
+    document: Document,
+    params: InlineParams,
+    place: Place,
+    folders: Sequence[str],
+    neighbours: Neighbours = ALONE,
 ) -> CompletionRequest:
     """Return the request that `textDocument/inlineCompletion` makes."""
+    request = completion_request(document, place.point, folders, neighbours)
     trigger = _TRIGGERS[params.context.trigger_kind]
-    request = completion_request(document, place.point, folders, trigger)
-    return replace(request, selected_text=_selected_text(params, place))
+    return replace(request, trigger=trigger, selected_text=_selected_text(params, place))
 
 
 def _selected_text(params: InlineParams, place: Place) -> str:

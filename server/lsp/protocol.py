@@ -50,6 +50,12 @@ DOCUMENT_METHODS = frozenset(
         types.TEXT_DOCUMENT_DID_CHANGE,
     }
 )
+NOTEBOOK_METHODS = frozenset(
+    {
+        types.NOTEBOOK_DOCUMENT_DID_OPEN,
+        types.NOTEBOOK_DOCUMENT_DID_CHANGE,
+    }
+)
 
 
 @attrs.define
@@ -170,7 +176,9 @@ class Protocol(LanguageServerProtocol):
         if structured is not None:
             self.handle_message(structured)
         elif method in DOCUMENT_METHODS:
-            self._server.lose_document(_uri(message))
+            self._server.lose_document(_uri(message, "textDocument"))
+        elif method in NOTEBOOK_METHODS:
+            self._server.lose_notebook(_uri(message, "notebookDocument"))
 
     def _structured(self, message: dict[str, Json], untyped: type) -> Any:
         """Return the message as a typed object, or None if its parameters are malformed."""
@@ -300,6 +308,25 @@ class Protocol(LanguageServerProtocol):
         """Drop the document from our store."""
         self._server.close_document(params.text_document.uri)
 
+    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_OPEN)
+    def lsp_notebook_document__did_open(self, params: types.DidOpenNotebookDocumentParams) -> None:
+        """Keep the notebook in our store."""
+        self._server.notebooks.open(params)
+
+    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
+    def lsp_notebook_document__did_change(
+        self, params: types.DidChangeNotebookDocumentParams
+    ) -> None:
+        """Change the notebook in our store."""
+        self._server.notebooks.change(params)
+
+    @lsp_method(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
+    def lsp_notebook_document__did_close(
+        self, params: types.DidCloseNotebookDocumentParams
+    ) -> None:
+        """Drop the notebook from our store."""
+        self._server.notebooks.close(params.notebook_document.uri)
+
 
 def _is_message_id(value: Json) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
@@ -309,9 +336,14 @@ def _envelope(message: dict[str, Json]) -> dict[str, Json]:
     return {k: message[k] for k in ("id", "method", "jsonrpc") if k in message}
 
 
-def _uri(message: dict[str, Json]) -> str:
-    """Return the URI that a malformed message is about, or an empty text."""
+def _uri(message: dict[str, Json], name: str) -> str:
+    """Return the URI that a malformed message is about, or an empty text.
+
+    Args:
+        message: the whole of it.
+        name: of the parameter that holds the URI.
+    """
     params = message.get("params")
-    document = params.get("textDocument") if isinstance(params, dict) else None
+    document = params.get(name) if isinstance(params, dict) else None
     uri = document.get("uri") if isinstance(document, dict) else None
     return uri if isinstance(uri, str) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from server.lsp.configuration import Configuration, Features, section
 from server.lsp.connection import Connection
 from server.lsp.growth import EMPTY, Growth
 from server.lsp.lifeline import watch_parent
+from server.lsp.notebook_sync import OPTIONS, NotebookSync
 from server.lsp.positions import PositionEncoding, choose_encoding
 from server.lsp.progress import WorkProgress
 from server.lsp.protocol import InlineParams, Protocol, make_converter
@@ -59,10 +60,16 @@ class ForetypeServer(LanguageServer):
             __version__,
             protocol_cls=Protocol,
             converter_factory=make_converter,
+            notebook_document_sync=OPTIONS,
         )
         self._configuration = Configuration(command_line)
         self._features = Features()
         self._documents = Documents()
+        self.notebooks = NotebookSync(
+            open_document=self._open,
+            change_document=self._change,
+            close_document=self.close_document,
+        )
         self._encoding: PositionEncoding = "utf-16"
         self._line_end_is_fixed = False
         self._folders: list[str] = []
@@ -207,8 +214,9 @@ class ForetypeServer(LanguageServer):
         await self._follow_configuration()
         self._completer.open_workspace(folder_paths(self._folders))
         for document in self._documents:
-            self._warm(document)
-            self._learn(document)
+            if not self.notebooks.notebooks.neighbours(document, self._documents).notebook:
+                self._warm(document)
+                self._learn(document)
         await self._watch_files()
 
     async def _show_loading(self, completer: Completer) -> None:
@@ -342,29 +350,39 @@ class ForetypeServer(LanguageServer):
 
     def open_document(self, params: types.DidOpenTextDocumentParams) -> None:
         """Keep a document, and warm what a completion at its end would need."""
-        item = params.text_document
+        document = self._open(params.text_document)
+        self._warm(document)
+        self._learn(document)
+
+    def _open(self, item: types.TextDocumentItem) -> Document:
         document = Document(
             uri=item.uri, language=str(item.language_id), version=item.version, text=item.text
         )
         self._documents.open(document)
-        self._warm(document)
-        self._learn(document)
+        return document
 
     def change_document(self, params: types.DidChangeTextDocumentParams) -> None:
         """Apply edits in their order."""
-        document = self._documents.get(params.text_document.uri)
+        document = self._change(params.text_document, params.content_changes)
+        if document is not None:
+            self._learn(document)
+
+    def _change(
+        self, edited: types.VersionedTextDocumentIdentifier, changes: Sequence[Any]
+    ) -> Document | None:
+        document = self._documents.get(edited.uri)
         if document is None:
             logger.warning("an edit of a document that is not open")
-            return
-        for change in params.content_changes:
+            return None
+        for change in changes:
             if isinstance(change, types.TextDocumentContentChangePartial):
                 start = convert.point_at(document, change.range.start, self._encoding)
                 end = convert.point_at(document, change.range.end, self._encoding)
                 document.replace(start, end, change.text)
             else:
                 document.set_text(change.text)
-        document.version = params.text_document.version
-        self._learn(document)
+        document.version = edited.version
+        return document
 
     def close_document(self, uri: str) -> None:
         """Forget a document."""
@@ -379,6 +397,11 @@ class ForetypeServer(LanguageServer):
             if self._completer is not None:
                 self._completer.document_closed(uri)
                 self._unlearn(uri)
+
+    def lose_notebook(self, uri: str) -> None:
+        """Forget a notebook whose change could not be read, with all its cells."""
+        logger.error("a change of a notebook could not be read; it is ignored until it is reopened")
+        self.notebooks.close(uri)
 
     def _warm(self, document: Document) -> None:
         if self._completer is None:
@@ -401,7 +424,8 @@ class ForetypeServer(LanguageServer):
         place = convert.place_at(document, point, self._encoding)
         if self._line_end_is_fixed:
             place = convert.with_line_end(place, "\n")
-        request = convert.inline_request(document, params, place, self._folders)
+        neighbours = self.notebooks.notebooks.neighbours(document, self._documents)
+        request = convert.inline_request(document, params, place, self._folders, neighbours)
         return self._complete(self._completer, request, place, params.partial_result_token)
 
     async def _complete(

@@ -18,14 +18,21 @@ METHODS = (
     "textDocument/didClose",
     "textDocument/didShowCompletion",
     "textDocument/didPartiallyAcceptCompletion",
+    "notebookDocument/didOpen",
+    "notebookDocument/didChange",
+    "notebookDocument/didClose",
     "workspace/didChangeWorkspaceFolders",
+    "workspace/didChangeWatchedFiles",
     "workspace/executeCommand",
     "foretype/status",
     "foretype/requests",
     "$/cancelRequest",
     "no/such",
 )
-KEYS = ("textDocument", "uri", "position", "line", "character", "contentChanges", "range", "text")
+KEYS = (
+    "textDocument", "uri", "position", "line", "character", "contentChanges", "range", "text",
+    "notebookDocument", "cells", "change", "changes",
+)  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
