@@ -1,49 +1,29 @@
 """What the engine learns of the workspace, and when: files in the background, documents as typed.
 
-One thread of low priority reads and lets the engine learn, and waits while somebody waits for a
-completion. Which files may be read is decided in `workspace_files`. Every method is called on the
-event loop.
+The work is done in `workspace_reading`, on one thread of low priority; which files may be read is
+decided in `workspace_files`. Every method is called on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from server.completion.engine import CancelToken, WorkspaceFile
 from server.completion.ignore_rules import IGNORE_FILE
 from server.completion.worker import Job, Worker
-from server.completion.workspace_files import Workspace, WorkspaceFolder, is_worth_learning
+from server.completion.workspace_files import Workspace, is_worth_learning
+from server.completion.workspace_reading import Learner, WorkspaceReading, lower_priority
 from server.options import Options
 
 logger = logging.getLogger(__name__)
 
-BATCH_CHARS = 2_000_000
-"""Text that is learned at once: about a second of one core. Guessed."""
-MAX_FILES = 50_000
-"""That are looked at for one workspace, however small they are. Guessed."""
 DOCUMENT_WAIT_S = 0.7
 """Rest after an edit before a document is learned anew. Guessed; within the second that a user may
 expect."""
-PATIENCE_S = 0.05
-NICENESS = 10
-
-
-class Learner(Protocol):
-    """What takes texts in; an engine, from any thread."""
-
-    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
-        """Take texts in, in place of what was known of their paths."""
-
-    def unlearn(self, paths: Sequence[str]) -> None:
-        """Silence texts at once."""
 
 
 @dataclass(slots=True)
@@ -79,20 +59,20 @@ class WorkspaceLearning:
             on_reading: is told on the event loop how many files were read of all folders so far,
                 and None at the end.
         """
-        self._learner = learner
         self._options = options
-        self._is_busy = is_busy
         self._on_silenced = on_silenced
         self._on_reading = on_reading
         self._loop = asyncio.get_running_loop()
         self._workspace = Workspace()
         self._opened: dict[str, _Opened] = {}
-        self._known: dict[str, WorkspaceFolder | None] = {}
-        """Paths that are learned, or about to be, and not silenced, each with its file's folder:
-        the first that has a path keeps it. Touched by the thread and the loop."""
-        self._lock = threading.Lock()
+        self._reading = WorkspaceReading(
+            learner,
+            is_busy=is_busy,
+            is_open=lambda path: path in self._opened,
+            on_silenced=lambda: self._tell(self._on_silenced),
+        )
         self._worker: Worker | None = None
-        self._reading = CancelToken()
+        self._cancel = CancelToken()
 
     @property
     def is_idle(self) -> bool:
@@ -130,7 +110,7 @@ class WorkspaceLearning:
 
     def close(self) -> None:
         """Stop reading."""
-        self._reading.cancel()
+        self._cancel.cancel()
         for opened in self._opened.values():
             if opened.due is not None:
                 opened.due.cancel()
@@ -156,9 +136,10 @@ class WorkspaceLearning:
             return
         elif folder.may_read(path):
             if path not in self._opened:
-                self._submit(lambda cancel: self._learn([(folder, path)], cancel))
+                self._submit(lambda cancel: self._reading.learn([(folder, path)], cancel))
         elif folder.may_enter(path):
-            self._submit(lambda cancel: self._read([(folder, path)], cancel, lambda _: None))
+            n_bytes = self._options.memory_bytes
+            self._submit(lambda cancel: self._reading.read([(folder, path)], n_bytes, cancel))
 
     def file_deleted(self, location: Path) -> None:
         """Silence a file, or all files of a folder, at once."""
@@ -168,13 +149,7 @@ class WorkspaceLearning:
         if location.name == IGNORE_FILE:
             self.restart()
             return
-        with self._lock:
-            gone = [
-                known
-                for known, owner in self._known.items()
-                if owner is folder and (known == path or known.startswith(path + "/"))
-            ]
-        self._silence(gone)
+        self._silence(self._reading.known((folder, path)))
 
     # Documents.
 
@@ -202,9 +177,7 @@ class WorkspaceLearning:
             return
         if opened.due is not None:
             opened.due.cancel()
-        with self._lock:
-            self._known.pop(path, None)
-        self._learner.unlearn([path])
+        self._reading.silence([path])
         for folder in self._workspace.folders:
             self.file_changed(folder.root / path)
 
@@ -217,10 +190,9 @@ class WorkspaceLearning:
         file = WorkspaceFile(path=path, text=opened.text(), is_open=True)
         if is_worth_learning(file.text):
             folder, _ = self._workspace.place(opened.location)
-            with self._lock:
-                self._known[path] = folder
-            self._submit(lambda cancel: self._take_in([file], cancel))
-        elif path in self._known:
+            self._reading.claim(path, folder)
+            self._submit(lambda cancel: self._reading.take_in([file], cancel))
+        elif path in self._reading.known():
             self._silence([path])
 
     # The thread.
@@ -228,93 +200,32 @@ class WorkspaceLearning:
     def _submit(self, work: Callable[[CancelToken], None]) -> None:
         if self._worker is None:
             self._worker = Worker(name="foretype-learning")
-            self._worker.submit(Job(run=lambda _: _lower_priority()))
-        self._worker.submit(Job(run=work, cancel=self._reading))
+            self._worker.submit(Job(run=lambda _: lower_priority()))
+        self._worker.submit(Job(run=work, cancel=self._cancel))
 
     def _stop(self) -> None:
         """Stop reading, and silence all that was learned."""
-        self._reading.cancel()
-        self._reading = CancelToken()
-        self._silence(list(self._known))
+        self._cancel.cancel()
+        self._cancel = CancelToken()
+        self._silence(self._reading.known())
 
     def _silence(self, paths: Sequence[str]) -> None:
-        with self._lock:
-            for path in paths:
-                self._known.pop(path, None)
         if paths:
-            self._learner.unlearn(paths)
+            self._reading.silence(paths)
             self._on_silenced()
 
     def _read_all(self, cancel: CancelToken) -> None:
-        if not cancel.is_cancelled:
-            folders = [(folder, "") for folder in self._workspace.folders]
-            self._tell(self._on_reading, 0)
-            self._read(folders, cancel, lambda n_files: self._tell(self._on_reading, n_files))
-            self._tell(self._on_reading, None)
-
-    def _read(
-        self,
-        places: Sequence[tuple[WorkspaceFolder, str]],
-        cancel: CancelToken,
-        on_reading: Callable[[int], None],
-    ) -> None:
-        """Read all below some folders, as much as the memory can hold of it."""
-        n_files, room = 0, self._options.memory_bytes
-        batch: list[tuple[WorkspaceFolder, str]] = []
-        n_chars = 0
-        for folder, top in places:
-            for path in folder.walk(top):
-                if cancel.is_cancelled or room <= 0 or n_files >= MAX_FILES:
-                    break
-                if path in self._opened:
-                    continue
-                size = _size(folder.root / path)
-                batch.append((folder, path))
-                n_chars += size
-                room -= size
-                n_files += 1
-                if n_chars >= BATCH_CHARS:
-                    self._learn(batch, cancel)
-                    on_reading(n_files)
-                    batch, n_chars = [], 0
-        self._learn(batch, cancel)
-        on_reading(n_files)
-
-    def _learn(self, batch: Sequence[tuple[WorkspaceFolder, str]], cancel: CancelToken) -> None:
-        files: list[WorkspaceFile] = []
-        for folder, path in batch:
-            self._give_way(cancel)
-            if cancel.is_cancelled:
-                return
-            with self._lock:
-                was_known = path in self._known
-                if self._known.setdefault(path, folder) is not folder:
-                    continue  # Another folder has a file of the same path.
-            text = folder.read(path)
-            if text is not None:
-                files.append(WorkspaceFile(path=path, text=text))
-                continue
-            with self._lock:
-                self._known.pop(path, None)
-            if was_known:
-                self._learner.unlearn([path])
-                self._tell(self._on_silenced)
-        self._take_in(files, cancel)
-
-    def _take_in(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
-        """Let the learner have texts, as far as nobody silenced them since they were read."""
-        self._give_way(cancel)
-        with self._lock:
-            wanted = [file for file in files if file.path in self._known]
-        if cancel.is_cancelled or not wanted:
+        if cancel.is_cancelled:
             return
-        self._learner.learn(wanted, cancel)
-        was_stopped = cancel.wait(0.0)
-        with self._lock:  # It may have been deleted, or switched off, while it was being learned.
-            paths = [file.path for file in wanted]
-            unwanted = [path for path in paths if was_stopped or path not in self._known]
-        if unwanted:
-            self._learner.unlearn(unwanted)
+        places = [(folder, "") for folder in self._workspace.folders]
+        self._tell(self._on_reading, 0)
+        self._reading.read(
+            places,
+            self._options.memory_bytes,
+            cancel,
+            lambda n_files: self._tell(self._on_reading, n_files),
+        )
+        self._tell(self._on_reading, None)
 
     def _tell(self, listener: Callable[..., None], *args: object) -> None:
         """Tell a listener, from the thread."""
@@ -322,22 +233,3 @@ class WorkspaceLearning:
             self._loop.call_soon_threadsafe(listener, *args)
         except RuntimeError:
             logger.debug("the event loop is closed")
-
-    def _give_way(self, cancel: CancelToken) -> None:
-        """Wait while somebody waits for a completion."""
-        while self._is_busy():
-            if cancel.wait(PATIENCE_S):
-                return
-
-
-def _size(location: Path) -> int:
-    try:
-        return location.stat().st_size
-    except OSError:
-        return 0
-
-
-def _lower_priority() -> None:
-    """Let this thread yield to all others, where the system can tell threads apart."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from server.completion.engine import CancelToken, MemoryInfo, WorkspaceFile
 from server.completion.workspace_files import WorkspaceFolder
-from server.completion.workspace_learning import BATCH_CHARS, MAX_FILES, Learner
+from server.completion.workspace_reading import BATCH_CHARS, MAX_FILES, Learner
 from server.options import Options
 
 PATIENCE_S = 10.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server.completion import workspace_learning
+from server.completion import workspace_learning, workspace_reading
 from server.completion.engine import CancelToken, WorkspaceFile
 from server.completion.workspace_files import WorkspaceFolder
 from server.completion.workspace_learning import WorkspaceLearning
@@ -305,7 +305,7 @@ async def test_no_more_is_read_than_the_memory_holds(notes: Notes, folder: Path)
 async def test_no_more_files_are_read_than_the_bound(
     notes: Notes, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspace_learning, "MAX_FILES", 1)
+    monkeypatch.setattr(workspace_reading, "MAX_FILES", 1)
     learning = make(notes)
     learning.start([folder])
     await until(lambda: learning.is_idle)
