@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pathspec
 
-from server.completion.regular_file import is_without_links, read_regular_file
+from server.completion.regular_file import Stamp, is_without_links, read_regular_file, stamp
 
 IGNORE_FILE = ".gitignore"
 MAX_RULES_BYTES = 200_000
@@ -32,6 +32,7 @@ class IgnoreRules:
         self._root = root
         self._place: tuple[Path, str] | None = None
         self._rules: dict[str, pathspec.GitIgnoreSpec | None] = {}
+        self._stamps: dict[Path, Stamp | None] = {}
 
     def ignores(self, path: str) -> bool:
         """Return whether git ignores a file, or a folder above it.
@@ -52,6 +53,11 @@ class IgnoreRules:
             self._place = self._find_place()
         _, below = self._place
         return self._verdict(below + path)
+
+    @property
+    def are_outdated(self) -> bool:
+        """Whether a file of rules came, changed or went since it was read."""
+        return any(stamp(file) != before for file, before in list(self._stamps.items()))
 
     def _find_place(self) -> tuple[Path, str]:
         """Return the repository's folder, and the way down to ours with a slash at its end."""
@@ -92,6 +98,7 @@ class IgnoreRules:
             if not folder:
                 files.insert(0, top / ".git" / "info" / "exclude")
             is_inside = is_without_links(top / folder)
+            self._stamps |= {file: stamp(file) for file in files}
             lines = [line for file in files for line in _patterns(file)] if is_inside else []
             self._rules[folder] = pathspec.GitIgnoreSpec.from_lines(lines) if lines else None
         return self._rules[folder]

@@ -25,6 +25,19 @@ def read_regular_file(location: Path, max_bytes: int) -> bytes | None:
     return data if len(data) <= max_bytes else None
 
 
+Stamp = tuple[int, int]
+"""When a file was changed, in nanoseconds, and its size in bytes."""
+
+
+def stamp(location: Path) -> Stamp | None:
+    """Return what changes with a file; None: there is none."""
+    try:
+        status = location.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
 def is_without_links(location: Path) -> bool:
     """Return whether a file or folder is where its path says, not where a link leads."""
     try:

@@ -104,6 +104,11 @@ class WorkspaceFolder:
         """Return whether git ignores a file."""
         return self._rules.ignores(path)
 
+    @property
+    def has_new_rules(self) -> bool:
+        """Whether git's rules have changed since they were read."""
+        return self._rules.are_outdated
+
     def read(self, path: str) -> str | None:
         """Return a file's text with LF line ends; None: it can't be read, or is no text to learn.
 

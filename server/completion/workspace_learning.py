@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,11 @@ logger = logging.getLogger(__name__)
 DOCUMENT_WAIT_S = 0.7
 """Rest after an edit before a document is learned anew. Guessed; within the second that a user may
 expect."""
+
+LOOK_S = 2.0
+"""Between two looks for changes, where the editor tells none. Guessed."""
+LOOK_SHARE = 0.02
+"""Of one core, that looking takes at the most. Guessed."""
 
 
 @dataclass(slots=True)
@@ -72,6 +78,7 @@ class WorkspaceLearning:
             on_silenced=lambda: self._tell(self._on_silenced),
         )
         self._worker: Worker | None = None
+        self._look_is_due: asyncio.TimerHandle | None = None
         self._cancel = CancelToken()
 
     @property
@@ -108,9 +115,16 @@ class WorkspaceLearning:
         if any(getattr(before, name) != getattr(options, name) for name in watched):
             self.restart()
 
+    def look_regularly(self) -> None:
+        """Look for files that come, change and go: the editor does not tell."""
+        if self._look_is_due is None:
+            self._look_later(LOOK_S)
+
     def close(self) -> None:
         """Stop reading."""
         self._cancel.cancel()
+        if self._look_is_due is not None:
+            self._look_is_due.cancel()
         for opened in self._opened.values():
             if opened.due is not None:
                 opened.due.cancel()
@@ -139,7 +153,8 @@ class WorkspaceLearning:
                 self._submit(lambda cancel: self._reading.learn([(folder, path)], cancel))
         elif folder.may_enter(path):
             n_bytes = self._options.memory_bytes
-            self._submit(lambda cancel: self._reading.read([(folder, path)], n_bytes, cancel))
+            files = ((folder, below) for below in folder.walk(path))
+            self._submit(lambda cancel: self._reading.read(files, n_bytes, cancel))
 
     def file_deleted(self, location: Path) -> None:
         """Silence a file, or all files of a folder, at once."""
@@ -217,15 +232,36 @@ class WorkspaceLearning:
     def _read_all(self, cancel: CancelToken) -> None:
         if cancel.is_cancelled:
             return
-        places = [(folder, "") for folder in self._workspace.folders]
+        folders = self._workspace.folders
         self._tell(self._on_reading, 0)
         self._reading.read(
-            places,
+            ((folder, path) for folder in folders for path in folder.walk()),
             self._options.memory_bytes,
             cancel,
             lambda n_files: self._tell(self._on_reading, n_files),
         )
         self._tell(self._on_reading, None)
+
+    def _look_later(self, wait_s: float) -> None:
+        if not self._cancel.is_cancelled:  # Else it was closed meanwhile.
+            self._look_is_due = self._loop.call_later(wait_s, self._look)
+
+    def _look(self) -> None:
+        if self._is_on and self._workspace.folders:
+            workspace, n_bytes = self._workspace, self._options.memory_bytes
+            self._submit(lambda cancel: self._look_now(workspace, n_bytes, cancel))
+        else:
+            self._look_later(LOOK_S)
+
+    def _look_now(self, workspace: Workspace, n_bytes: int, cancel: CancelToken) -> None:
+        started = time.thread_time()
+        if any(folder.has_new_rules for folder in workspace.folders):
+            if not cancel.is_cancelled:
+                self._tell(self.restart)
+        else:
+            self._reading.look(workspace, n_bytes, cancel)
+        spent_s = time.thread_time() - started
+        self._tell(self._look_later, max(LOOK_S, spent_s / LOOK_SHARE))
 
     def _tell(self, listener: Callable[..., None], *args: object) -> None:
         """Tell a listener, from the thread."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from server.completion.engine import CancelToken, WorkspaceFile
-from server.completion.workspace_files import WorkspaceFolder
+from server.completion.regular_file import Stamp, stamp
+from server.completion.workspace_files import Workspace, WorkspaceFolder
 
 BATCH_CHARS = 2_000_000
 """Text that is learned at once: about a second of one core. Guessed."""
@@ -62,6 +62,8 @@ class WorkspaceReading:
         self._known: dict[str, WorkspaceFolder | None] = {}
         """Paths that are learned, or about to be, and not silenced, each with its file's folder:
         the first that has a path keeps it."""
+        self._stamps: dict[str, Stamp | None] = {}
+        """Of the files that were looked at, known or not; of the thread alone."""
 
     # From any thread.
 
@@ -91,36 +93,69 @@ class WorkspaceReading:
 
     def read(
         self,
-        places: Sequence[tuple[WorkspaceFolder, str]],
+        files: Iterable[tuple[WorkspaceFolder, str]],
         n_bytes: int,
         cancel: CancelToken,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Read all below some folders.
+        """Read files and let the learner have them, many at a time.
 
         Args:
-            places: folders, each with the path of the one in it where to start; empty: itself.
+            files: folders, each with the path of a file in it.
             n_bytes: after which no more is read.
             cancel: ends it, with what was learned by then.
             on_progress: is told how many files were read so far.
         """
         n_files, n_chars = 0, 0
         batch: list[tuple[WorkspaceFolder, str]] = []
-        for folder, top in places:
-            for path in folder.walk(top):
-                if cancel.is_cancelled or n_bytes <= 0 or n_files >= MAX_FILES:
-                    break
-                if self._is_open(path):
-                    continue
-                size = _size(folder.root / path)
-                batch.append((folder, path))
-                n_bytes, n_chars, n_files = n_bytes - size, n_chars + size, n_files + 1
-                if n_chars >= BATCH_CHARS:
-                    self.learn(batch, cancel)
-                    on_progress(n_files)
-                    batch, n_chars = [], 0
+        for folder, path in files:
+            self._give_way(cancel)
+            if cancel.is_cancelled or n_bytes <= 0 or n_files >= MAX_FILES:
+                break
+            if self._is_open(path):
+                continue
+            _, size = stamp(folder.root / path) or (0, 0)
+            batch.append((folder, path))
+            n_bytes, n_chars, n_files = n_bytes - size, n_chars + size, n_files + 1
+            if n_chars >= BATCH_CHARS:
+                self.learn(batch, cancel)
+                on_progress(n_files)
+                batch, n_chars = [], 0
         self.learn(batch, cancel)
         on_progress(n_files)
+
+    def look(self, workspace: Workspace, n_bytes: int, cancel: CancelToken) -> None:
+        """Read what came or changed since it was read, and silence what is gone.
+
+        Args:
+            workspace: the folders.
+            n_bytes: that all files together may have.
+            cancel: ends it.
+        """
+        found: dict[str, WorkspaceFolder] = {}
+        for folder in workspace.folders:
+            for path in folder.walk():
+                self._give_way(cancel)
+                if cancel.is_cancelled:
+                    return
+                found.setdefault(path, folder)
+        with self._lock:
+            gone = [
+                path
+                for path, owner in self._known.items()
+                if owner is not None and path not in found and not self._is_open(path)
+            ]
+        if gone:
+            self.silence(gone)
+            self._on_silenced()
+        self._stamps = {path: known for path, known in self._stamps.items() if path in found}
+        n_bytes -= sum(known[1] for known in self._stamps.values() if known is not None)
+        changed = (
+            (folder, path)
+            for path, folder in found.items()
+            if stamp(folder.root / path) != self._stamps.get(path)
+        )
+        self.read(changed, n_bytes, cancel)
 
     def learn(self, batch: Sequence[tuple[WorkspaceFolder, str]], cancel: CancelToken) -> None:
         """Read files and let the learner have them; one that can't be read falls silent."""
@@ -133,6 +168,7 @@ class WorkspaceReading:
                 was_known = path in self._known
                 if self._known.setdefault(path, folder) is not folder:
                     continue  # Another folder has a file of the same path.
+            self._stamps[path] = stamp(folder.root / path)
             text = folder.read(path)
             if text is not None:
                 files.append(WorkspaceFile(path=path, text=text))
@@ -162,13 +198,6 @@ class WorkspaceReading:
         while self._is_busy():
             if cancel.wait(PATIENCE_S):
                 return
-
-
-def _size(location: Path) -> int:
-    try:
-        return location.stat().st_size
-    except OSError:
-        return 0
 
 
 def lower_priority() -> None:

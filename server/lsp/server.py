@@ -313,12 +313,19 @@ class ForetypeServer(LanguageServer):
         workspace = self.client_capabilities.workspace
         watching = workspace.did_change_watched_files if workspace else None
         if not (watching and watching.dynamic_registration):
+            self._look_for_changes()
             return
         from server.completion.ignore_rules import IGNORE_FILE
         from server.completion.workspace_files import NAMES, SUFFIXES
 
         watched = registration(sorted(SUFFIXES), sorted({*NAMES, IGNORE_FILE}))
-        await self._ask(types.CLIENT_REGISTER_CAPABILITY, {"registrations": [watched]})
+        params = {"registrations": [watched]}
+        if await self._ask(types.CLIENT_REGISTER_CAPABILITY, params) is REFUSED:
+            self._look_for_changes()
+
+    def _look_for_changes(self) -> None:
+        if self._completer is not None and self._completer.learning is not None:
+            self._completer.learning.look_regularly()
 
     def _change_files(self, params: types.DidChangeWatchedFilesParams) -> None:
         learning = self._completer.learning if self._completer is not None else None

@@ -149,3 +149,12 @@ def test_a_file_that_a_saved_gitignore_names_falls_silent(folder: Path) -> None:
         saved = {"textDocument": {"uri": f"{folder.as_uri()}/.gitignore"}}
         client.notify("textDocument/didSave", saved)
         assert known_files(client) == 0
+
+
+def test_a_client_that_watches_nothing_need_not_tell_of_a_deleted_file(folder: Path) -> None:
+    """Neovim on Linux watches no files."""
+    with Client.start("--threads", "1") as client:
+        start(client, folder)
+        until(lambda: known_files(client) == 1)
+        (folder / "library.py").unlink()
+        until(lambda: known_files(client) == 0)

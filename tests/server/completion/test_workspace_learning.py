@@ -12,8 +12,9 @@ import pytest
 
 from server.completion import workspace_learning, workspace_reading
 from server.completion.engine import CancelToken, WorkspaceFile
-from server.completion.workspace_files import WorkspaceFolder
+from server.completion.workspace_files import Workspace, WorkspaceFolder
 from server.completion.workspace_learning import WorkspaceLearning
+from server.completion.workspace_reading import WorkspaceReading
 from server.options import Options
 
 TIMEOUT_S = 30
@@ -311,3 +312,64 @@ async def test_no_more_files_are_read_than_the_bound(
     await until(lambda: learning.is_idle)
     assert set(notes.known) == {"src/a.py"}
     learning.close()
+
+
+async def test_where_the_editor_tells_nothing_changes_are_looked_for(
+    notes: Notes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace_learning, "LOOK_S", 0.0)
+    monkeypatch.setattr(workspace_learning, "LOOK_SHARE", 1000.0)
+    silenced: list[bool] = []
+    learning = WorkspaceLearning(
+        notes, Options(), is_busy=lambda: False, on_silenced=lambda: silenced.append(True)
+    )
+    learning.start([folder])
+    await until(lambda: len(notes.known) == 2)
+    learning.document_changed("src/open.py", lambda: "typed = 1\n", folder / "src/open.py")
+    await until(lambda: "src/open.py" in notes.known)
+    learning.look_regularly()
+    (folder / "src/a.py").write_text("a = 100\n", encoding="utf-8")
+    (folder / "src/b.py").unlink()
+    (folder / "src/c.py").write_text("c = 3\n", encoding="utf-8")
+    await until(lambda: set(notes.known) == {"src/a.py", "src/c.py", "src/open.py"})
+    await until(lambda: notes.known["src/a.py"].text == "a = 100\n")
+    await until(lambda: bool(silenced))
+    (folder / ".gitignore").write_text("c.py\n", encoding="utf-8")
+    await until(lambda: set(notes.known) == {"src/a.py", "src/open.py"})
+    (folder / ".gitignore").unlink()
+    await until(lambda: "src/c.py" in notes.known)
+    learning.set_options(replace(Options(), memory="off"))
+    assert notes.known == {}
+    learning.close()
+
+
+async def test_what_has_not_changed_is_not_read_again(
+    notes: Notes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "src/made.py").write_text("# @generated\n", encoding="utf-8")
+    n_read = 0
+    read = WorkspaceFolder.read
+
+    def count(self: WorkspaceFolder, path: str) -> str | None:
+        nonlocal n_read
+        n_read += 1
+        return read(self, path)
+
+    monkeypatch.setattr(WorkspaceFolder, "read", count)
+    reading = WorkspaceReading(
+        notes, is_busy=lambda: False, is_open=lambda _: False, on_silenced=lambda: None
+    )
+    workspace = Workspace([folder])
+    for _ in range(3):
+        reading.look(workspace, 1000, CancelToken())
+    assert n_read == 3
+    assert set(notes.known) == {"src/a.py", "src/b.py"}
+
+
+def test_looking_reads_no_more_in_all_than_the_memory_holds(notes: Notes, folder: Path) -> None:
+    reading = WorkspaceReading(
+        notes, is_busy=lambda: False, is_open=lambda _: False, on_silenced=lambda: None
+    )
+    for _ in range(3):
+        reading.look(Workspace([folder]), 6, CancelToken())  # As long as the first file.
+    assert set(notes.known) == {"src/a.py"}
