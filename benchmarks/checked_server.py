@@ -33,7 +33,7 @@ class CheckedServer(ForetypeServer):
         self.feature(HELD)(partial(self._held))
 
     def _checksum(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        document = self._documents.get(message["uri"])
+        document = self.documents.store.get(message["uri"])
         if document is None:
             return {"isOpen": False}
         return {"isOpen": True, "version": document.version, "hash": text_hash(document.text)}

@@ -7,6 +7,7 @@ import logging
 import logging.handlers
 import os
 import queue
+import traceback
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -31,6 +32,13 @@ class _DroppingHandler(logging.handlers.QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             return
+
+
+def told(exc: BaseException) -> str:
+    """Return what failed and where, without the message: it may hold text of a document."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    where = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
+    return type(exc).__name__ + where
 
 
 def configure(file: str, level: str) -> None:

@@ -175,3 +175,16 @@ def test_the_command_line_loads_no_network() -> None:
 def test_no_module_is_named_after_nothing() -> None:
     for module in MODULES:
         assert module.rsplit(".", 1)[-1] not in {"utils", "helpers", "common", "core", "misc"}
+
+
+def test_no_module_of_the_server_stands_in_a_circle_of_imports() -> None:
+    """Imports inside functions and those for types alone count: they are circles of knowledge."""
+    graph = {
+        module: {name for name in imports(path) if name in MODULES and name != module}
+        for module, path in MODULES.items()
+        if module.startswith("server.")
+    }
+    while leaves := [module for module, names in graph.items() if not names & graph.keys()]:
+        for module in leaves:
+            del graph[module]
+    assert not graph, f"circles among {sorted(graph)}"

@@ -20,7 +20,7 @@ from server.completion.status import Status
 from server.documents import Document, Point
 from server.lsp import wording
 from server.lsp.positions import PositionEncoding, column_from_units, units_from_column
-from server.lsp.protocol import InlineParams
+from server.lsp.structures import InlineParams
 from server.lsp.watching import file_path
 from server.notebooks import ALONE, Neighbours, text_around
 from server.options import camel_case

@@ -11,14 +11,13 @@ import asyncio
 import inspect
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import attrs
 import cattrs
-from cattrs.gen import make_dict_structure_fn
 from lsprotocol import types
 from pygls.exceptions import (
     JsonRpcException,
@@ -27,23 +26,20 @@ from pygls.exceptions import (
     JsonRpcParseError,
     JsonRpcServerNotInitialized,
 )
+from pygls.lsp.server import LanguageServer
 from pygls.protocol import (
     JsonRPCNotification,
     JsonRPCRequestMessage,
     LanguageServerProtocol,
-    default_converter,
     lsp_method,
 )
 
+from server.lsp.document_sync import DocumentSync
 from server.lsp.framing import frame
-
-if TYPE_CHECKING:
-    from server.lsp.server import ForetypeServer
+from server.lsp.structures import Json, MessageId, is_message_id
 
 logger = logging.getLogger(__name__)
 
-Json = Any
-MessageId = int | str
 DOCUMENT_METHODS = frozenset(
     {
         types.TEXT_DOCUMENT_DID_OPEN,
@@ -58,51 +54,22 @@ NOTEBOOK_METHODS = frozenset(
 )
 
 
-@attrs.define
-class InlineParams(types.InlineCompletionParams):
-    """Parameters with the token that lsprotocol 2025.0.0 lacks, as the metaModel of 3.18 does.
+class Host(LanguageServer, ABC):
+    """What the protocol hands on to."""
 
-    To be removed when lsprotocol's class has `partial_result_token`.
-    """
+    documents: DocumentSync
 
-    partial_result_token: int | str | None = None
-
-
-def make_converter() -> cattrs.Converter:
-    """Return pygls' converter, with the partial-result token of inline completions."""
-    converter: cattrs.Converter = default_converter()  # type: ignore[no-untyped-call]
-    structure = converter.get_structure_hook(types.InlineCompletionParams)
-
-    def structure_inline(value: Json, _: type) -> InlineParams:
-        if value["context"].get("triggerKind") == 0:  # vscode-languageclient 9 counts from 0.
-            value = value | {"context": value["context"] | {"triggerKind": 1}}
-        token = value.get("partialResultToken")
-        if token is not None and not _is_message_id(token):
-            raise TypeError("a token is a number or a text")
-        params = structure(value, types.InlineCompletionParams)
-        return InlineParams(
-            context=params.context,
-            text_document=params.text_document,
-            position=params.position,
-            work_done_token=params.work_done_token,
-            partial_result_token=token,
-        )
-
-    converter.register_structure_hook(types.InlineCompletionParams, structure_inline)
-    # The request's own hook was generated with the other one inside.
-    converter.register_structure_hook(
-        types.InlineCompletionRequest,
-        make_dict_structure_fn(types.InlineCompletionRequest, converter),
-    )
-    return converter
+    @abstractmethod
+    def stop(self, code: int) -> None:
+        """Begin the end of the process, with an exit code."""
 
 
 class Protocol(LanguageServerProtocol):
     """One conversation with one client."""
 
-    _server: ForetypeServer
+    _server: Host
 
-    def __init__(self, server: ForetypeServer, converter: cattrs.Converter) -> None:
+    def __init__(self, server: Host, converter: cattrs.Converter) -> None:
         self._is_initialized = False
         self._running: dict[MessageId, asyncio.Task[Any]] = {}
         """The client's requests that are being answered."""
@@ -126,7 +93,7 @@ class Protocol(LanguageServerProtocol):
             self.refuse(None, JsonRpcInvalidRequest("a message is an object"))
             return
         msg_id, method = message.get("id"), message.get("method")
-        has_good_id = _is_message_id(msg_id)
+        has_good_id = is_message_id(msg_id)
         is_well_formed = (
             message.get("jsonrpc") == self.VERSION
             and (has_good_id or "id" not in message)
@@ -176,9 +143,9 @@ class Protocol(LanguageServerProtocol):
         if structured is not None:
             self.handle_message(structured)
         elif method in DOCUMENT_METHODS:
-            self._server.lose_document(_uri(message, "textDocument"))
+            self._server.documents.lose(_uri(message, "textDocument"))
         elif method in NOTEBOOK_METHODS:
-            self._server.lose_notebook(_uri(message, "notebookDocument"))
+            self._server.documents.lose_notebook(_uri(message, "notebookDocument"))
 
     def _structured(self, message: dict[str, Json], untyped: type) -> Any:
         """Return the message as a typed object, or None if its parameters are malformed."""
@@ -296,40 +263,36 @@ class Protocol(LanguageServerProtocol):
     @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
     def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> None:
         """Keep the document in our store: pygls splits lines where the protocol doesn't."""
-        self._server.open_document(params)
+        self._server.documents.open(params)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
     def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> None:
         """Edit the document in our store."""
-        self._server.change_document(params)
+        self._server.documents.change(params)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
     def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
         """Drop the document from our store."""
-        self._server.close_document(params.text_document.uri)
+        self._server.documents.close(params.text_document.uri)
 
     @lsp_method(types.NOTEBOOK_DOCUMENT_DID_OPEN)
     def lsp_notebook_document__did_open(self, params: types.DidOpenNotebookDocumentParams) -> None:
         """Keep the notebook in our store."""
-        self._server.notebooks.open(params)
+        self._server.documents.notebooks.open(params)
 
     @lsp_method(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
     def lsp_notebook_document__did_change(
         self, params: types.DidChangeNotebookDocumentParams
     ) -> None:
         """Change the notebook in our store."""
-        self._server.notebooks.change(params)
+        self._server.documents.notebooks.change(params)
 
     @lsp_method(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
     def lsp_notebook_document__did_close(
         self, params: types.DidCloseNotebookDocumentParams
     ) -> None:
         """Drop the notebook from our store."""
-        self._server.notebooks.close(params.notebook_document.uri)
-
-
-def _is_message_id(value: Json) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool)
+        self._server.documents.notebooks.close(params.notebook_document.uri)
 
 
 def _envelope(message: dict[str, Json]) -> dict[str, Json]:

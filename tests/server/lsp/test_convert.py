@@ -8,7 +8,7 @@ from lsprotocol import types
 from server.completion.request import Candidate
 from server.documents import Document, Point
 from server.lsp import convert
-from server.lsp.protocol import InlineParams
+from server.lsp.structures import InlineParams
 
 
 def document(text: str, uri: str = "file:///work%20space/src/a.py") -> Document:
