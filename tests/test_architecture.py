@@ -55,6 +55,8 @@ PURE = (
     "server.completion.filters.whitespace",
     "server.completion.gates",
     "server.completion.cache",
+    "server.completion.generated",
+    "server.completion.offer_settings",
     "server.documents",
     "server.notebooks",
 )

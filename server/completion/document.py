@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from server.completion.filters import FilterChain
 from server.completion.gates import Closed
+from server.completion.generated import Generated
 from server.completion.generation import Offer
-from server.completion.memory import DocumentMemory, offer_settings
+from server.completion.offer_settings import offer_settings
 from server.completion.pending import Pending
 from server.completion.request import CompletionRequest, OpenDocument
 from server.options import Options
@@ -26,7 +27,7 @@ GatherContext = Callable[[CompletionRequest], str]
 class Document:
     """One document that was completed or warmed, until it is closed."""
 
-    memory: DocumentMemory = field(default_factory=DocumentMemory)
+    generated: Generated = field(default_factory=Generated)
     pending: Pending | None = None
     """The request that waits for its answer; there is at most one."""
     request: CompletionRequest | None = None
@@ -92,15 +93,15 @@ class Document:
         settings = offer_settings(
             request, options, self.context, candidate, follows_accept=follows_accept
         )
-        known = self.memory.find_offer(request, settings)
+        known = self.generated.find_offer(request, settings)
         if known is not None:
             return known
-        offer = self.memory.reindented_offer(request, settings)
+        offer = self.generated.reindented_offer(request, settings)
         if offer is None:
             self.refresh_context(request, gather)
             generation = replace(settings.generation, context=self.context)
             settings = replace(settings, generation=generation)
-            offer = self.memory.make_offer(request, settings, filters)
+            offer = self.generated.make_offer(request, settings, filters)
             offer.update()
         return offer, 0
 
@@ -117,7 +118,7 @@ class Document:
 
     def forget_generated(self) -> None:
         """Generate anew from the next request on; an answer in the making goes on."""
-        self.memory, self.ahead = DocumentMemory(), None
+        self.generated, self.ahead = Generated(), None
 
     def as_open(self) -> OpenDocument | None:
         """Return the document as context of others, as it was when it was last asked for."""

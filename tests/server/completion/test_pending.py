@@ -8,7 +8,7 @@ from dataclasses import replace
 from server.completion.engine import EngineUsage, TextDelta
 from server.completion.filters import FilterChain
 from server.completion.generation import Generation, Offer
-from server.completion.memory import engine_request, offer_settings
+from server.completion.offer_settings import engine_request, offer_settings
 from server.completion.pending import Pending
 from server.completion.request import Candidate, CompletionRequest
 from server.completion.stopping import stop_rules

@@ -102,11 +102,11 @@ async def waited(options: Options, n_keys: int = 1, service_s: float = 0.0) -> f
     completer = Completer(options, plugins, clock=clock, on_status=lambda status: None)
     completer.start()
     await completer.wait_ready()
-    assert completer._runs is not None
-    completer._runs.service.note(service_s)
+    assert completer._answering is not None
+    completer._answering.runs.service.note(service_s)
     for _ in range(n_keys):
         clock.advance(0.2)
-        completer._rhythm.keystroke(clock.now())
+        completer._answering.rhythm.keystroke(clock.now())
     clock.advance(0.2)
     task, start = asyncio.create_task(completer.complete(ASKED)), clock.now()
     while not task.done():

@@ -10,7 +10,7 @@ from server.completion.completer import Completer
 from server.completion.filters import FilterChain
 from server.completion.gates import closed_gate
 from server.completion.generation import Generation, Offer
-from server.completion.memory import engine_request, offer_settings
+from server.completion.offer_settings import engine_request, offer_settings
 from server.completion.request import Candidate
 from server.completion.stopping import stop_rules
 from server.plugins import Plugins
