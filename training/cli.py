@@ -205,9 +205,10 @@ def _tokenizer(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from training.loop import Data, Plan, train
+    from training.loop import Plan, train
     from training.packing import open_tokens
     from training.tokenizer import load_tokenizer
+    from training.trainer import Data
 
     config = load_config(args.config)
     tokens = args.work / "tokens"
@@ -221,7 +222,8 @@ def _train(args: argparse.Namespace) -> None:
     )
     data = Data(train=open_tokens(tokens, "train"), dev=open_tokens(tokens, "dev"))
     trainer = train(config, load_tokenizer(tokens / "tokenizer.json"), data, plan)
-    print(json.dumps({"run": str(plan.run), "step": trainer.state.step}))
+    if trainer.processes.is_main:
+        print(json.dumps({"run": str(plan.run), "step": trainer.state.step}))
 
 
 def _step_or_folder(path: Path) -> Path:
@@ -344,11 +346,11 @@ def _perplexity(args: argparse.Namespace) -> None:
 
 
 def _lr_range(args: argparse.Namespace) -> None:
-    from training.loop import Data, Trainer
     from training.lr_range import lr_range_test, steepest_factor
     from training.packing import open_tokens
     from training.plots import plot_range
     from training.tokenizer import load_tokenizer
+    from training.trainer import Data, Trainer
 
     config = load_config(args.config)
     tokens = args.work / "tokens"
@@ -360,8 +362,8 @@ def _lr_range(args: argparse.Namespace) -> None:
 
 
 def _plot(args: argparse.Namespace) -> None:
-    from training.loop import LOG
     from training.plots import plot_run, read_log
+    from training.run_log import LOG
 
     plot_run(read_log(args.run / LOG), args.output, args.run.name)
     print(args.output)

@@ -38,7 +38,6 @@ from training.config import (
 from training.errors import FinetuneError
 from training.evaluate import NamedModel
 from training.likelihood import Score, score_text, score_tokens, total
-from training.loop import Data, Trainer
 from training.metrics import exact_match
 from training.model import Gpt2
 from training.packing import pack
@@ -46,6 +45,7 @@ from training.replay import Typist, remembering, replay
 from training.repository import HeldBack, Repository, clean
 from training.schedules import advanced, lr_factor
 from training.tokenizer import encode, token_bytes
+from training.trainer import Data, Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.errors import DivergedError
-from training.loop import Trainer
+from training.trainer import Trainer
 
 # Weight of the past in the smoothed loss, and how far above its minimum the test gives up.
 SMOOTHING = 0.9

@@ -30,9 +30,10 @@ from training.checkpoint import (
     write_atomically,
 )
 from training.errors import CheckpointError
-from training.loop import LICENCE, LOG
+from training.loop import LICENCE
 from training.model import Gpt2, n_parameters
 from training.plots import plot_run, read_log
+from training.run_log import LOG
 
 CURVE = "learning.png"
 

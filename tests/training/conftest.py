@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 
 from training.config import Config, CorpusConfig, ModelConfig, OptimizerConfig, RunConfig, Stage
-from training.loop import Data
 from training.packing import pack
 from training.tokenizer import learn_tokenizer
+from training.trainer import Data
 
 N_VOCAB = 320
 TEXT = '''"""A queue with a limit."""

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 from training.batches import IGNORED, Batches
 from training.config import FimConfig
 from training.errors import CorpusError
-from training.loop import Data
 from training.tokenizer import special_ids
+from training.trainer import Data
 
 
 def make(data: Data, tokenizer: Tokenizer, rate: float, seed: int = 1) -> Batches:
