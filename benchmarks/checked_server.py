@@ -39,7 +39,9 @@ class CheckedServer(ForetypeServer):
         return {"isOpen": True, "version": document.version, "hash": text_hash(document.text)}
 
     def _held(self, message: Any) -> dict[str, int]:
-        return {**self._tasks(message), "threads": threading.active_count()}
+        remembered = self._completer.n_documents if self._completer is not None else 0
+        more = {"remembered": remembered, "threads": threading.active_count()}
+        return {**self._tasks(message), **more}
 
 
 def text_hash(text: str) -> str:

@@ -55,6 +55,8 @@ class Sample:
     threads: int
     files: int
     tasks: int
+    closed_kept: int = 0
+    """Documents that were closed and are remembered nevertheless."""
 
 
 def fake_subject() -> Subject:
@@ -108,6 +110,7 @@ def soak(
         "errors": len(findings.errors),
         "tracebacks": told.count("Traceback") + told.count(" ERROR "),
         "orphans": len(orphans),
+        "closed_kept": max(sample.closed_kept for sample in samples),
         "exit_code": client.exit_code or 0,
         "cancelled": findings.n_cancelled,
         "with_text": findings.n_with_text,
@@ -147,6 +150,7 @@ def _sample(client: Client, editor: Editor, at_s: float) -> Sample:
         threads=process.num_threads(),
         files=files,
         tasks=held["tasks"] - held["running"],
+        closed_kept=max(0, held["remembered"] - held["documents"]),
     )
 
 
@@ -188,6 +192,7 @@ def wrongs(counts: dict[str, int], growth: dict[str, float]) -> list[str]:
         "errors",
         "tracebacks",
         "orphans",
+        "closed_kept",
         "exit_code",
     )
     told = [f"{name}: {counts[name]}, must be 0" for name in zero if counts[name]]

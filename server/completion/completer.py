@@ -116,6 +116,11 @@ class Completer:
         """Whether the engine does nothing and has nothing to do."""
         return self._room is None or (self._room.is_idle and not self._runs)
 
+    @property
+    def n_documents(self) -> int:
+        """Documents of which something is remembered."""
+        return len(self._documents)
+
     def _on_loaded(self, info: EngineInfo | None, error: str) -> None:
         if self._loaded is None or self._loaded.done():  # Another engine took over.
             self._loaded = asyncio.get_running_loop().create_future()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types
 
+from server.documents import Document
 from server.logs import told
 from server.lsp import convert
 from server.lsp.document_sync import DocumentSync
@@ -74,7 +75,24 @@ class InlineCompletions:
             place = convert.with_line_end(place, "\n")
         neighbours = self._documents.neighbours(document)
         request = convert.inline_request(document, params, place, folders, neighbours)
-        return self._complete(completer, request, place, params.partial_result_token)
+        token = params.partial_result_token
+        return self._complete_open(document, completer, request, place, token)
+
+    async def _complete_open(
+        self,
+        document: Document,
+        completer: Completer,
+        request: CompletionRequest,
+        place: convert.Place,
+        token: int | str | None,
+    ) -> Any:
+        """Complete, unless the document was closed before this task had its first turn: the
+        completer was told so already, and would remember the document for ever.
+        """
+        if self._documents.store.get(request.document) is not document:
+            self._note_nothing(request.document, "the document was closed")
+            return EMPTY
+        return await self._complete(completer, request, place, token)
 
     async def _complete(
         self,

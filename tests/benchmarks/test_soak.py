@@ -18,6 +18,7 @@ GOOD = dict.fromkeys(
         "errors",
         "tracebacks",
         "orphans",
+        "closed_kept",
         "exit_code",
     ),
     0,
