@@ -20,6 +20,7 @@ Cancellation is no error: it is a `finish_reason`.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -91,3 +92,10 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"; {hint}known: {', '.join(names) or 'none'}"
+
+
+def told(exc: BaseException) -> str:
+    """Return what failed and where, without the message: it may hold text of a document."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    where = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
+    return type(exc).__name__ + where

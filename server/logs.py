@@ -7,9 +7,13 @@ import logging
 import logging.handlers
 import os
 import queue
+import sys
+import threading
 import traceback
 from io import TextIOWrapper
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from server.errors import OptionsError
 
@@ -23,6 +27,27 @@ _QUEUED_RECORDS = (
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
+class _PrivateFormatter(logging.Formatter):
+    """Writes where an error came from, not what it said: that may hold text of a document."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """Return the stack of an error and of those that it came from."""
+        return stack_of(ei[1])
+
+
+def stack_of(exc: BaseException | None) -> str:
+    """Return a traceback without messages and without lines of source."""
+    lines: list[str] = []
+    told: set[int] = set()
+    while exc is not None and id(exc) not in told:
+        told.add(id(exc))
+        lines.append(f"Traceback of {type(exc).__name__}, without its message:")
+        frames = traceback.extract_tb(exc.__traceback__)
+        lines += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        exc = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    return "\n".join(lines)
+
+
 class _DroppingHandler(logging.handlers.QueueHandler):
     """Queues a record; drops it when the queue is full."""
 
@@ -32,13 +57,6 @@ class _DroppingHandler(logging.handlers.QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             return
-
-
-def told(exc: BaseException) -> str:
-    """Return what failed and where, without the message: it may hold text of a document."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    where = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
-    return type(exc).__name__ + where
 
 
 def configure(file: str, level: str) -> None:
@@ -54,18 +72,30 @@ def configure(file: str, level: str) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if file:
         handler = _file_handler(Path(file))
-    handler.setFormatter(logging.Formatter(_FORMAT))
     logging.raiseExceptions = False  # A full disk costs the line, not a traceback per line.
     records: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_RECORDS)
     listener = logging.handlers.QueueListener(records, handler)
     listener.start()
     atexit.register(listener.stop)
     root = logging.getLogger()
-    root.handlers = [_DroppingHandler(records)]
+    queued = _DroppingHandler(records)
+    queued.setFormatter(_PrivateFormatter(_FORMAT))  # A record is made text before it is queued.
+    root.handlers = [queued]
     root.setLevel((level or ("info" if file else "warning")).upper())
     # pygls writes what it sends and receives, documents included, and says no more than we do.
     logging.getLogger("pygls").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(
+        args.exc_type, args.exc_value, args.exc_traceback
+    )
+
+
+def _log_uncaught(
+    kind: type[BaseException], exc: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Log what nobody caught; Python would write its message to stderr, which editors keep."""
+    logging.getLogger(__name__).critical("nobody caught this", exc_info=exc or kind())
 
 
 class _PrivateFileHandler(logging.handlers.RotatingFileHandler):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from server.completion.languages import language_facts
 from server.completion.request import CompletionRequest, OpenDocument
+from server.errors import told
 
 ContextSource = Callable[[CompletionRequest], str]
 
@@ -48,17 +49,24 @@ class ContextChain:
         """Return the text of all sources, each ending with a line end."""
         parts = []
         for name, source in list(self._sources):
-            try:
-                text = source(request)
-                if not isinstance(text, str):
-                    raise TypeError(f"it returned {type(text).__name__} instead of text")
-            except Exception as exc:  # a stranger's source may raise anything
+            text, complaint = _text_of(source, request)
+            if complaint:
                 self._sources.remove((name, source))
-                self._on_broken(name, f"it raised {type(exc).__name__}: {exc}")
-            else:
-                if text.strip():
-                    parts.append(text.rstrip("\n") + "\n")
+                self._on_broken(name, complaint)
+            elif text.strip():
+                parts.append(text.rstrip("\n") + "\n")
         return "".join(parts)[:_MAX_CHARS]
+
+
+def _text_of(source: ContextSource, request: CompletionRequest) -> tuple[str, str]:
+    """Return what a source gives, and a complaint if it broke its contract."""
+    try:
+        text: object = source(request)
+    except Exception as exc:  # a stranger's source may raise anything
+        return "", f"it raised {told(exc)}"
+    if not isinstance(text, str):
+        return "", f"it returned {type(text).__name__} instead of text"
+    return text, ""
 
 
 def path_comment(request: CompletionRequest) -> str:

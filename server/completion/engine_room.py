@@ -25,7 +25,7 @@ from server.completion.engine_source import EngineSource
 from server.completion.generation import Generation, Run
 from server.completion.watchdog import LOOK_S, Watchdog
 from server.completion.worker import Job, Worker
-from server.errors import CompletionServerError
+from server.errors import CompletionServerError, told
 from server.options import Options
 from server.plugins import Plugins
 
@@ -278,7 +278,7 @@ class EngineRoom:
             return False, str(exc)
         except Exception as exc:  # an engine may be a stranger's and raise anything
             logger.exception("the engine failed")
-            return False, f"the engine failed: {type(exc).__name__}: {exc}"
+            return False, f"the engine failed: {told(exc)}"
         return False, ""
 
     def _post(self, callback: Callable[..., None], *args: Any) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lsprotocol import types
 
 from server.documents import Document
-from server.logs import told
+from server.errors import told
 from server.lsp import convert
 from server.lsp.document_sync import DocumentSync
 from server.lsp.editor import Editor

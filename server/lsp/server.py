@@ -16,7 +16,7 @@ from pygls.exceptions import JsonRpcException
 
 from server import __version__
 from server.documents import Document
-from server.logs import told
+from server.errors import told
 from server.lsp.configuration import Configuration, Features
 from server.lsp.connection import Connection
 from server.lsp.convert import ACCEPTED_COMMAND
@@ -141,6 +141,7 @@ class ForetypeServer(Host):
 
     async def _serve(self, connection: Connection, on_stop: Callable[[int], None]) -> int:
         self._connection = connection
+        asyncio.get_running_loop().set_exception_handler(_log_forgotten)
         self.protocol.set_writer(connection)
         connection.start(
             asyncio.get_running_loop(),
@@ -272,3 +273,9 @@ class ForetypeServer(Host):
             "running": self.protocol.n_running,
             "documents": len(self.documents.store),
         }
+
+
+def _log_forgotten(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what a task or callback raised and nobody asked for; asyncio would log its message."""
+    exc = context.get("exception")
+    logger.error("on the event loop: %s", told(exc) if exc is not None else context["message"])

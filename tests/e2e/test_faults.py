@@ -422,3 +422,36 @@ def test_the_log_holds_figures_and_no_text(tmp_path: Path, level: str) -> None:
     for word in ("marzipan", "pistachio", "echo_", "a.py"):
         assert word not in text
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("place", ["file", "stderr"])
+def test_errors_of_plugins_that_hold_the_users_text_are_told_without_it(
+    tmp_path: Path, place: str
+) -> None:
+    """Neither the log, stderr (which editors keep), status nor the table of requests has it."""
+    log = tmp_path / "server.log"
+    arguments = (
+        *("--engine", "telling", "--debounce-ms", "0", "--max-debounce-ms", "0"),
+        *("--context-sources", "telling-context", "--filters", "telling-filter"),
+        *(("--log-file", str(log)) if place == "file" else ("--log-level", "debug")),
+    )
+    plugins = ("telling-engine",)
+    with Client.start(*arguments, plugins=plugins, stderr=subprocess.PIPE) as client:
+        assert client.process is not None
+        assert client.process.stderr is not None
+        client.initialize()
+        client.wait_ready()
+        client.open(URI, "marzipan = ")
+        client.complete(URI, 0, 11)
+        client.edit(URI, (0, 11), (0, 11), "pistachio + ")
+        assert client.complete(URI, 0, 23) == []
+        told = json.dumps([client.request("foretype/status", None), client.notifications])
+        told += json.dumps(client.request("foretype/requests", None))
+        assert "the engine failed: RuntimeError at fail:" in told
+        assert client.shut_down() == 0
+        written = client.process.stderr.read().decode()
+    written += log.read_text() if place == "file" else ""
+    for name in ("ValueError", "KeyError", "RuntimeError", "LookupError", "OSError"):
+        assert name in written, f"{name} must be told"
+    for word in ("marzipan", "pistachio"):
+        assert word not in written + told

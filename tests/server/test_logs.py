@@ -68,3 +68,26 @@ def test_no_module_of_the_server_waits_by_the_wall_clock() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 assert (node.value.id, node.attr) not in wall, f"{path}:{node.lineno}"
+
+
+def test_what_nobody_caught_is_logged_without_its_message(tmp_path: Path) -> None:
+    script = (
+        "import sys, threading\n"
+        "from server.logs import configure\n"
+        "configure(sys.argv[1], 'info')\n"
+        "def fail(): raise ValueError('marzipan')\n"
+        "lost = threading.Thread(target=fail)\n"
+        "lost.start(); lost.join()\n"
+        "try: fail()\n"
+        "except ValueError: raise KeyError('marzipan')\n"
+    )
+    log = tmp_path / "server.log"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(log)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    text = log.read_text()
+    assert text.count("Traceback of ValueError") == 2
+    assert "Traceback of KeyError" in text
+    assert "in fail" in text
+    assert "marzipan" not in text

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from server.errors import told
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
@@ -55,7 +57,7 @@ def _applied(apply: Filter, draft: Draft) -> tuple[str, str]:
     try:
         text: object = apply(draft)
     except Exception as exc:  # a stranger's filter may raise anything
-        return "", f"it raised {type(exc).__name__}: {exc}"
+        return "", f"it raised {told(exc)}"
     if not isinstance(text, str):
         return "", f"it returned {type(text).__name__} instead of text"
     if len(text) > len(draft.text):

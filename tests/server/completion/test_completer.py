@@ -473,7 +473,7 @@ async def test_a_filter_that_breaks_its_contract_is_blocked_and_named() -> None:
     await r.completer.wait_ready()
     answer = await r.ask("def area(radius):\n    return $0\n")
     assert texts(answer) == ["pi * radius * radius"]
-    assert r.plugins._blocked["filters", "raises"] == "it raised ValueError: no"
+    assert r.plugins._blocked["filters", "raises"].startswith("it raised ValueError at ")
     assert r.plugins._blocked["filters", "longer"] == "it made the text longer"
     await r.completer.close()
 

@@ -36,10 +36,8 @@ def test_a_source_that_breaks_its_contract_is_left_out_from_then_on() -> None:
     sources = [("raises", raises), ("none", lambda r: None), ("path", path_comment)]
     chain = ContextChain(sources, lambda *what: complaints.append(what))  # type: ignore[arg-type]
     assert chain(request()) == chain(request()) == "# src/a.py\n"
-    assert complaints == [
-        ("raises", "it raised OSError: no"),
-        ("none", "it raised TypeError: it returned NoneType instead of text"),
-    ]
+    assert complaints[0][1].startswith("it raised OSError at raises:")
+    assert complaints[1:] == [("none", "it returned NoneType instead of text")]
 
 
 OTHER = "def load_rows(path):\n    with open(path) as file:\n        return list(reader(file))\n"

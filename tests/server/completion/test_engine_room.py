@@ -110,7 +110,8 @@ async def test_an_engine_that_raises_anything_is_an_error_of_the_generation(benc
     one = generation()
     bench.room.start(one, never, 0.0)
     await until(lambda: one.run is None)
-    assert one.error == "the engine failed: ZeroDivisionError: division by zero"
+    assert one.error.startswith("the engine failed: ZeroDivisionError at stream:")
+    assert "division" not in one.error, "a message may hold text of the document"
     assert not one.is_ended
 
 

@@ -34,7 +34,7 @@ class Served:
         self.written.append(json.loads(data.split(b"\r\n\r\n", 1)[1]))
 
     def close(self) -> None:
-        """pygls wants one of its writers."""
+        """Do nothing; pygls wants its writers to have it."""
 
     def tell(self, method: str, params: Any) -> None:
         self._receive({"method": method, "params": params})
