@@ -32,6 +32,9 @@ class OpenDocuments:
         self._filters = load_filters(options, plugins)
         self._sources = load_context(options, plugins)
 
+    def __len__(self) -> int:
+        return len(self._documents)
+
     def __iter__(self) -> Iterator[Document]:
         return iter(list(self._documents.values()))  # Another thread may ask `is_awaited`.
 
