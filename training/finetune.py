@@ -24,7 +24,6 @@ from rich.progress import Progress
 from tokenizers import Tokenizer
 from torch import nn
 
-from training.completers import model_completer
 from training.config import (
     Config,
     CorpusConfig,
@@ -37,14 +36,11 @@ from training.config import (
 )
 from training.errors import FinetuneError
 from training.evaluate import NamedModel
-from training.likelihood import Score, score_text, score_tokens, total
-from training.metrics import exact_match
+from training.judging import Judgement, judge
 from training.model import Gpt2
 from training.packing import pack
-from training.replay import Typist, remembering, replay
-from training.repository import HeldBack, Repository, clean
+from training.repository import Repository, clean
 from training.schedules import advanced, lr_factor
-from training.tokenizer import encode, token_bytes
 from training.trainer import Data, Trainer
 
 logger = logging.getLogger(__name__)
@@ -60,28 +56,11 @@ N_EPOCHS = 3
 N_ROWS = 4
 LEAST_TRAIN_BYTES = 20_000
 LEAST_HELD_BACK_LINES = 20
-# Judging is bounded, too: on two busy cores it must not take longer than learning.
-MOST_POINTS = 60
-MOST_TYPED_LINES = 20
-JUDGED_CHARS = 60_000
 # A result is refused if held-back lines gain less than this, or general code loses more.
 LEAST_GAIN = 0.01
 MOST_LOSS = 0.03
 GENERAL_FILES = 12
 GENERAL_CHARS = 4000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """How a model does on held-back lines of the repository and on general code."""
-
-    own: Score
-    general: Score
-    exact_share: float
-    n_points: int
-    keys_saved: float
-    """Share of keystrokes that a simulated typist saves on held-back lines, answers at once."""
-    n_keys: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,85 +266,3 @@ def _learn(
             progress = 1.0 if left <= 1.0 else advanced(progress, left)
             bars.update(bar, completed=progress)
     return step
-
-
-def judge(
-    named: NamedModel, held_back: Sequence[HeldBack], general: Sequence[str], seed: int
-) -> Judgement:
-    """Score held-back lines in their files and general texts; complete and type held-back lines."""
-    named.model.eval()
-    held_back = bounded(held_back, seed)
-    own = total([_score_lines(named, h) for h in held_back])
-    points = _points(held_back, seed)
-    complete = model_completer(named.model, named.tokenizer, named.order)
-    n_exact = sum(exact_match(complete(p, s), truth) for p, s, truth in points)
-    typed = [
-        replay(before, [line], after, remembering(complete), Typist())
-        for before, line, after in _lines(held_back, seed)
-    ]
-    n_keys = sum(tally.keys_without for tally in typed)
-    return Judgement(
-        own=own,
-        general=total([score_text(named.model, named.tokenizer, text) for text in general]),
-        exact_share=n_exact / max(1, len(points)),
-        n_points=len(points),
-        keys_saved=1 - sum(tally.keys for tally in typed) / max(1, n_keys),
-        n_keys=n_keys,
-    )
-
-
-def bounded(held_back: Sequence[HeldBack], seed: int) -> list[HeldBack]:
-    """Return texts in a random order until `JUDGED_CHARS` are reached; at least one."""
-    chosen: list[HeldBack] = []
-    room = JUDGED_CHARS
-    for held in random.Random(seed).sample(held_back, len(held_back)):
-        if not chosen or len(held.text) <= room:
-            chosen.append(held)
-            room -= len(held.text)
-    return chosen
-
-
-def _score_lines(named: NamedModel, held: HeldBack) -> Score:
-    """Score the tokens that begin in a held-back line, given all that stands before them."""
-    scores = score_tokens(named.model, named.tokenizer, held.text)
-    table = token_bytes(named.tokenizer)
-    data = [table[i] for i in encode(named.tokenizer, held.text)]
-    newlines = np.array([b.count(b"\n") for b in data])
-    # A token of newline and indentation belongs to the line that it opens.
-    line = 1 + np.cumsum(newlines)
-    return scores.total(np.isin(line, sorted(held.lines)))
-
-
-def _places(held_back: Sequence[HeldBack]) -> list[tuple[HeldBack, int, int]]:
-    """Return where the code of held-back lines begins and ends, in characters."""
-    places = []
-    for held in held_back:
-        offset = 0
-        for number, line in enumerate(held.text.split("\n"), start=1):
-            body = line.strip()
-            if number in held.lines and len(body) > 6 and not body.startswith("#"):
-                places.append((held, offset + len(line) - len(body), offset + len(line)))
-            offset += len(line) + 1
-    return places
-
-
-def _lines(held_back: Sequence[HeldBack], seed: int) -> list[tuple[str, str, str]]:
-    """Return held-back lines to be typed, each between what stands above and below it."""
-    places = _places(held_back)
-    chosen = random.Random(seed).sample(places, min(MOST_TYPED_LINES, len(places)))
-    lines = []
-    for held, _, end in chosen:
-        start = held.text.rfind("\n", 0, end) + 1
-        lines.append((held.text[:start], held.text[start:end], held.text[end + 1 :]))
-    return lines
-
-
-def _points(held_back: Sequence[HeldBack], seed: int) -> list[tuple[str, str, str]]:
-    """Return prefix, suffix and truth at random characters of held-back lines."""
-    rng = random.Random(seed)
-    places = _places(held_back)
-    points = []
-    for held, first, end in rng.sample(places, min(MOST_POINTS, len(places))):
-        cursor = rng.randint(first, end - 3)
-        points.append((held.text[:cursor], held.text[end:], held.text[cursor:end]))
-    return points

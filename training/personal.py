@@ -21,7 +21,8 @@ from training.card import table
 from training.checkpoint import foretype_facts, save_model
 from training.errors import CheckpointError, FinetuneError
 from training.evaluate import load_named
-from training.finetune import Finetuned, Judgement, Method, finetune
+from training.finetune import Finetuned, Method, finetune
+from training.judging import Judgement, gain
 from training.repository import SplitBy, read_repository
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def report_of(tuned: Finetuned, split: str) -> str:
 
     def row(label: str, j: Judgement) -> list[str]:
         accuracy = j.own.n_right / max(1, j.own.n_tokens)
-        figures = (j.own.bits_per_byte, accuracy, j.exact_share, j.keys_saved)
+        figures = (j.own.bits_per_byte, accuracy, j.exact_share, j.keys_saved.value)
         return [label, *(f"{f:.3f}" for f in (*figures, j.general.bits_per_byte))]
 
     head = ["", "bits per byte", "token accuracy", "em_line", "keystrokes saved"]
@@ -114,8 +115,10 @@ def report_of(tuned: Finetuned, split: str) -> str:
     return (
         table(head, rows)
         + f"\n\n{tuned.before.own.n_tokens} held-back tokens, {tuned.before.n_points} cursors, "
-        + f"{tuned.before.n_keys} keystrokes "
-        + f"({split}); {tuned.n_steps} steps, {tuned.seconds:.0f} s."
+        + f"{tuned.before.typed[:, 1].sum():.0f} keystrokes in {len(tuned.before.typed)} lines "
+        + f"({split}); {tuned.n_steps} steps, {tuned.seconds:.0f} s. "
+        + f"Gain in keystrokes saved: {gain(tuned.before, tuned.after):.3f} "
+        + "(95 %, pairs of lines resampled)."
     )
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
 
 from training import finetune as finetuning
-from training import personal
+from training import judging, personal
 from training.checkpoint import foretype_facts, load_model, save_model
 from training.config import ModelConfig
 from training.errors import FinetuneError
 from training.evaluate import NamedModel
-from training.finetune import Finetuned, Judgement, Method, finetune, prepare
+from training.finetune import Finetuned, Method, finetune, prepare
+from training.judging import Judgement, gain
 from training.likelihood import Score
 from training.model import Gpt2, build_model
 from training.repository import HeldBack, Repository, added_lines, read_repository
@@ -94,7 +97,8 @@ def test_added_lines_are_read_from_hunks_by_file() -> None:
 @pytest.fixture(autouse=True)
 def _few_cursors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Judge by little, and keep the standard library out of it."""
-    monkeypatch.setattr(finetuning, "MOST_POINTS", 3)
+    monkeypatch.setattr(judging, "MOST_POINTS", 3)
+    monkeypatch.setattr(judging, "MOST_TYPED_LINES", 3)
     monkeypatch.setattr(finetuning, "general_texts", lambda _seed, _chars: (GENERAL, GENERAL))
 
 
@@ -156,8 +160,7 @@ def judgement(own: float, general: float) -> Judgement:
         general=score(general),
         exact_share=0.0,
         n_points=1,
-        keys_saved=0.0,
-        n_keys=1,
+        typed=np.ones((1, 2)),
     )
 
 
@@ -218,3 +221,17 @@ def test_a_refused_result_changes_nothing(base: NamedModel, tmp_path: Path) -> N
     ):
         personal.personalize(request)
     assert not (tmp_path / "data").exists()
+
+
+def typed(*keys: int) -> Judgement:
+    """Return a judgement of lines of ten characters that took so many keys."""
+    return dataclasses.replace(judgement(1.0, 1.0), typed=np.array([[k, 10.0] for k in keys]))
+
+
+def test_the_gain_in_keystrokes_is_measured_on_the_same_lines() -> None:
+    """Lines differ far more from each other than before from after: pairs show it, halves don't."""
+    before, after = typed(10, 2, 10, 2), typed(9, 1, 9, 1)
+    assert before.keys_saved.value == pytest.approx(0.4)
+    assert before.keys_saved.low < after.keys_saved.low < before.keys_saved.high
+    measured = gain(before, after)
+    assert (measured.low, measured.value, measured.high) == pytest.approx((0.1, 0.1, 0.1))
