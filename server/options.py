@@ -197,6 +197,11 @@ class Options:
         "Whether text that is there already is drafted and verified several tokens at a time; "
         "completions stay the same.",
     )
+    other_licences: bool = setting(
+        True,
+        "Whether completions may draw on files whose header names another licence than the "
+        "document's.",
+    )
     fill_in_middle: str = setting(
         "auto",
         "Whether the model is given the text after the cursor, where it was trained for it.",

@@ -44,6 +44,7 @@ PURE = (
     "server.decoding.memory.drafts",
     "server.decoding.memory.answer",
     "server.decoding.memory.coefficients",
+    "server.decoding.memory.copies",
     "server.completion.window",
     "server.completion.stopping",
     "server.completion.trimming",

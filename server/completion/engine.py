@@ -71,10 +71,24 @@ class EngineRequest:
     or nothing."""
     drafts: bool = True
     """Whether text that is there already may be drafted; never changes the answer."""
+    other_licences: bool = True
+    """Whether texts may be drawn on whose header names another licence than the document's."""
     single_line: bool = False
     """A hint that nothing after the first line end will be shown."""
     is_explicit: bool = False
     """The user asked for it: an engine may take more time for a better answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopySource:
+    """Where a long run of the completion stands word for word."""
+
+    path: str
+    """Of a text that was learned, relative to the workspace."""
+    line: int
+    """Of its first character, from 1 on."""
+    n_tokens: int
+    """Length of the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +98,8 @@ class TextDelta:
     text: str
     logprob: float
     """Natural log of the probability of the tokens in this delta, given all before."""
+    copied_from: CopySource | None = None
+    """The run that ends with this delta, where it is long; None also where nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from server.completion.filters import FilterChain
 from server.completion.languages import without_half_word
 from server.completion.request import Candidate, CompletionRequest
 from server.completion.stopping import StopRules, find_end
-from server.completion.trimming import confident_chars, present, replaced_chars
+from server.completion.trimming import confident_chars, longest_copy, present, replaced_chars
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -157,11 +157,13 @@ class Offer:
         if not text.strip():
             return None
         self._given = max(self._given, self.text, key=len)
+        own = deltas_from(self.generation.deltas, self.start)
         return Candidate(
             id=self.id,
             text=text,
             n_replaced=replaced_chars(text, request),
             confidence=self.confidence,
+            copied_from=longest_copy(own, len(self.text)),
         )
 
     def give_by_deadline(self, request: CompletionRequest, n_typed: int) -> Candidate | None:

@@ -27,6 +27,7 @@ class GenerationSettings:
     fill_in_middle: str
     memory: MemoryScope
     drafts: bool
+    other_licences: bool
     candidate: int
 
 
@@ -60,6 +61,7 @@ def offer_settings(
         fill_in_middle=options.fill_in_middle,
         memory=cast(MemoryScope, options.memory),
         drafts=options.drafts,
+        other_licences=options.other_licences,
         candidate=candidate,
     )
     return OfferSettings(
@@ -93,6 +95,7 @@ def engine_request(
         candidate=settings.candidate,
         memory=settings.memory,
         drafts=settings.drafts,
+        other_licences=settings.other_licences,
         single_line=single_line,
         is_explicit=request.trigger == "invoked",
     )

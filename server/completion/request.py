@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from server.completion.engine import EngineUsage
+from server.completion.engine import CopySource, EngineUsage
 
 Trigger = Literal["automatic", "invoked"]
 Source = Literal["cache", "in_flight", "model", "none"]
@@ -62,6 +62,8 @@ class Candidate:
     n_replaced: int = 0
     confidence: float = 1.0
     """Mean probability per token, in [0, 1]."""
+    copied_from: CopySource | None = None
+    """Where a long run of the text stands word for word, if somebody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.completion.brackets import open_quote, outer_closers
-from server.completion.engine import TextDelta
+from server.completion.engine import CopySource, TextDelta
 from server.completion.filters import UNFINISHED_SECRET, Draft, is_telling
 from server.completion.languages import first_line, last_line, without_half_word
 from server.completion.request import CompletionRequest
@@ -113,6 +113,19 @@ def confident_chars(
         mean = confidence
         start += len(delta.text)
     return n_chars, mean
+
+
+def longest_copy(deltas: Sequence[TextDelta], n_chars: int) -> CopySource | None:
+    """Return the longest run among the first characters that stands word for word elsewhere."""
+    longest, start = None, 0
+    for delta in deltas:
+        start += len(delta.text)
+        if start > n_chars:
+            break
+        source = delta.copied_from
+        if source is not None and (longest is None or source.n_tokens > longest.n_tokens):
+            longest = source
+    return longest
 
 
 def without_pending(

@@ -190,6 +190,11 @@ class Detokenizer:
         utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
 
+    @property
+    def is_skipping(self) -> bool:
+        """Whether the next token begins with bytes that are not wanted."""
+        return self._n_skipped > 0
+
     def add(self, token_id: int) -> str:
         """Return the text that this token completes; empty while a character is not whole."""
         data = self._token_bytes[token_id]

@@ -141,10 +141,18 @@ def items(candidates: Sequence[Candidate], place: Place) -> list[dict[str, Any]]
                 "command": ACCEPTED_COMMAND,
                 "arguments": [candidate.id],
             },
-            "data": {"id": candidate.id, "confidence": round(candidate.confidence, 4)},
+            "data": _data(candidate),
         }
         for candidate in candidates
     ]
+
+
+def _data(candidate: Candidate) -> dict[str, Any]:
+    data: dict[str, Any] = {"id": candidate.id, "confidence": round(candidate.confidence, 4)}
+    if candidate.copied_from is not None:
+        source = candidate.copied_from
+        data["copiedFrom"] = {"path": source.path, "line": source.line}
+    return data
 
 
 def item_id(item: Any) -> str:

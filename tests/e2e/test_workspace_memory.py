@@ -78,6 +78,24 @@ def test_another_file_speaks_until_it_is_deleted(folder: Path) -> None:
         assert REST not in offered(client, uri)  # Not even as what was offered before.
 
 
+LONG = "return registered_quartz_handler(payload, retries=7, backoff_s=0.25, give_up=quartz_failed)"
+
+
+def test_a_long_copy_says_where_it_stands(folder: Path) -> None:
+    text = "import os\n" + "".join(f"\n\ndef {name}(payload):\n    {LONG}\n" for name in "abc")
+    (folder / "library.py").write_text(text, encoding="utf-8")
+    with Client.start("--threads", "1", "--multi-line", "never") as client:
+        uri = start(client, folder)
+        until(lambda: known_files(client) == 1)
+        client.open(uri, TYPED)
+        until(lambda: known_files(client) == 2)
+        (item,) = client.complete(uri, 1, len(TYPED.split("\n")[1]))
+        assert TYPED.split("return ")[1] + item["insertText"] == LONG.removeprefix("return ")
+        assert item["data"]["copiedFrom"]["path"] == "library.py"
+        # Of three equal lines any may be named.
+        assert text.split("\n")[item["data"]["copiedFrom"]["line"] - 1].strip() == LONG
+
+
 def test_nothing_is_read_where_memory_is_the_document_s_own(folder: Path) -> None:
     with Client.start("--threads", "1", "--multi-line", "never", "--memory", "document") as client:
         uri = start(client, folder)

@@ -21,6 +21,7 @@ from server.completion.brackets import standing_closer
 from server.completion.engine import (
     CancelToken,
     CompletionEngine,
+    CopySource,
     EngineInfo,
     EngineRequest,
     EngineUsage,
@@ -184,10 +185,15 @@ class LocalEngine(CompletionEngine):
         detokenizer = Detokenizer(self._tokenizer.token_bytes, n_skipped=len(plan.healed))
         logprob = 0.0
         try:
-            for token in self._decoder.run(job, usage):
+            n_new = 0
+            for n_before, token in enumerate(self._decoder.run(job, usage)):
                 logprob += token.logprob
+                source = None
+                if recalled is not None and not detokenizer.is_skipping:
+                    source = self._source(recalled, token.token_id, n_before, n_new)
+                    n_new += 1
                 if text := detokenizer.add(token.token_id):
-                    yield TextDelta(text=text, logprob=logprob)
+                    yield TextDelta(text=text, logprob=logprob, copied_from=source)
                     logprob = 0.0
                     if request.single_line and "\n" in text:
                         usage.finish_reason = "stop"
@@ -294,6 +300,12 @@ class LocalEngine(CompletionEngine):
         before = before[: len(before) - len(plan.prompt.healed_ids)]
         after = memory.encode_after(request.suffix)
         return self._workspace.for_answer(request, plan.context_ids, before, after)
+
+    def _source(
+        self, recalled: AnswerMemory, token_id: int, n_before: int, n_new: int
+    ) -> CopySource | None:
+        copy = recalled.copied(token_id, n_before, n_new)
+        return self._workspace.source_of(copy) if copy is not None else None
 
     def _make_choose(
         self, request: EngineRequest, plan: _Plan, recalled: AnswerMemory | None

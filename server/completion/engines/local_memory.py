@@ -6,12 +6,22 @@ made on the engine's thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from server.bundle import Bundle
-from server.completion.engine import CancelToken, EngineRequest, MemoryInfo, WorkspaceFile
+from server.completion.engine import (
+    CancelToken,
+    CopySource,
+    EngineRequest,
+    MemoryInfo,
+    WorkspaceFile,
+)
+from server.completion.licence_header import licence_named
 from server.decoding.memory.answer import AnswerMemory
 from server.decoding.memory.coefficients import Coefficients, read_coefficients
+from server.decoding.memory.copies import Copy
 from server.decoding.memory.drafts import Pace
 from server.decoding.memory.index import LearnedText, Snapshot, WorkspaceIndex
 from server.decoding.memory.recall import DocumentText, Recall
@@ -36,6 +46,10 @@ class LocalMemory:
         self._index = WorkspaceIndex(self._width, max_bytes)
         self._coefficients = _coefficients_of(bundle)
         self._seen: set[str] = set()
+        self._licences: dict[str, str] = {}
+        """By path, of the texts whose header names one."""
+        token_bytes = tokenizer.token_bytes
+        self._newlines = np.array([spelling.count(b"\n") for spelling in token_bytes])
         self._n_answers = 0
         self._n_helped = 0
         self.pace = Pace(self._coefficients)
@@ -74,6 +88,7 @@ class LocalMemory:
             for file in files:
                 if cancel.is_cancelled:
                     break
+                self._note_licence(file)
                 tokens = self._width.pack(self._tokenizer.encode_aside(file.text))
                 # What changes while we watch is what the user works on.
                 is_near = file.is_open or file.path in self._seen
@@ -105,8 +120,30 @@ class LocalMemory:
         index = self._index
         snapshot = (lambda: index.snapshot) if request.memory == "workspace" else lambda: NOTHING
         document = DocumentText(before, after, self._width)
-        recall = Recall(snapshot, document, request.path, self._width)
+        recall = Recall(snapshot, document, request.path, self._width, self._silences(request))
         return AnswerMemory(recall, context, self._coefficients, self.pace)
+
+    def source_of(self, copy: Copy) -> CopySource | None:
+        """Return where a copy stands; None: its text fell silent meanwhile."""
+        segments = self._index.snapshot.segments
+        if not any(copy.is_of(segment) for segment in segments):
+            return None
+        line = 1 + int(self._newlines[copy.tokens_before].sum())
+        return CopySource(path=copy.path, line=line, n_tokens=copy.n_tokens)
+
+    def _note_licence(self, file: WorkspaceFile) -> None:
+        if licence := licence_named(file.text):
+            self._licences[file.path] = licence
+        else:
+            self._licences.pop(file.path, None)
+
+    def _silences(self, request: EngineRequest) -> Callable[[str], bool]:
+        """Return whether a path's text may not be drawn on for a request."""
+        if request.other_licences:
+            return lambda _: False
+        # The prefix may lack its beginning; what was learned of the document does not.
+        own = self._licences.get(request.path) or licence_named(request.prefix)
+        return lambda path: self._licences.get(path, own) != own
 
     def count(self, *, helped: bool) -> None:
         """Count an answer."""

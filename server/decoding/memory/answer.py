@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from server.decoding.memory.coefficients import Coefficients
+from server.decoding.memory.copies import Copy, CopyTrace
 from server.decoding.memory.drafts import Pace
 from server.decoding.memory.mixture import Votes, count_votes, memory_weight, mix
 from server.decoding.memory.recall import Matches, Recall
@@ -41,6 +42,9 @@ class AnswerMemory:
         self._asked: list[int] | None = None
         self._found: tuple[Matches, Votes] | None = None
         self._expected: tuple[int, int, int] | None = None
+        self._trail: dict[int, Matches] = {}
+        """What was recalled, by the number of tokens generated before."""
+        self._trace = CopyTrace()
         self.n_helped = 0
         """Tokens in which the memory had the greater say."""
 
@@ -67,6 +71,17 @@ class AnswerMemory:
         n_tokens = self._pace.draft_length(length)
         return matches.follow(best, n_tokens) if n_tokens else ()
 
+    def copied(self, token_id: int, n_before: int, n_new: int) -> Copy | None:
+        """Return the long copy that a token ends, if it does; asked once for each, in order.
+
+        Args:
+            token_id: the token.
+            n_before: tokens that were generated before it.
+            n_new: those of them that are new text; what was taken back and is written again is no
+                copy.
+        """
+        return self._trace.add(token_id, n_new, self._trail.pop(n_before, None))
+
     def _learn_pace(self, generated: Sequence[int]) -> None:
         """Tell whether the token that was expected last came, whether it was drafted or not."""
         if self._expected is not None:
@@ -82,6 +97,7 @@ class AnswerMemory:
             matches = self._recall.matches(context)
             self._asked = context
             self._found = None
+            self._trail[len(generated)] = matches
             if matches.n_matches:
                 self._found = (matches, count_votes(matches, self._coefficients))
         return self._found

@@ -114,6 +114,7 @@ class Recall:
         document: DocumentText | None,
         path: str,
         width: TokenWidth,
+        is_silent: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Prepare for one answer.
 
@@ -123,12 +124,14 @@ class Recall:
             path: of the document: what was learned under it says nothing, for it holds the very
                 text that is being written.
             width: of the vocabulary.
+            is_silent: whether the text of a path must say nothing.
         """
         self._snapshot = snapshot
         self._document = document
         self._path = path
         self._folder = path.rpartition("/")[0]
         self._width = width
+        self._is_silent = is_silent
         self._nearness_of: dict[int, tuple[Segment, IntArray]] = {}
 
     def matches(self, context: Sequence[int]) -> Matches:
@@ -181,7 +184,7 @@ class Recall:
             return known[1]
         nearness = np.full(len(segment.paths), int(Nearness.REST))
         for i, path in enumerate(segment.paths):
-            if path == self._path:
+            if path == self._path or self._is_silent(path):
                 nearness[i] = -1
             elif path.rpartition("/")[0] == self._folder:
                 nearness[i] = Nearness.FOLDER

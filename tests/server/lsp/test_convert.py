@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from lsprotocol import types
 
+from server.completion.engine import CopySource
 from server.completion.request import Candidate
 from server.documents import Document, Point
 from server.lsp import convert
@@ -26,6 +27,15 @@ def test_an_item_replaces_what_follows_the_cursor_in_the_editors_units() -> None
     }
     assert convert.item_id(item) == "7"
     assert convert.item_id({"command": item["command"]}) == "7"
+
+
+def test_an_item_says_where_a_long_copy_stands() -> None:
+    place = convert.place_at(document(""), Point(0, 0), "utf-16")
+    source = CopySource(path="lib/b.py", line=4, n_tokens=20)
+    candidates = [Candidate(id="1", text="a", copied_from=source), Candidate(id="2", text="b")]
+    told, untold = (item["data"] for item in convert.items(candidates, place))
+    assert told == {"id": "1", "confidence": 1.0, "copiedFrom": {"path": "lib/b.py", "line": 4}}
+    assert untold == {"id": "2", "confidence": 1.0}
 
 
 @pytest.mark.parametrize("item", [None, 5, {}, {"data": 5}, {"command": {"arguments": []}}])

@@ -14,9 +14,16 @@ import numpy as np
 import pytest
 
 from server.bundle import MEMORY_FILE, Bundle, record_file
-from server.completion.engine import CancelToken, EngineRequest, EngineUsage, WorkspaceFile
+from server.completion.engine import (
+    CancelToken,
+    CopySource,
+    EngineRequest,
+    EngineUsage,
+    WorkspaceFile,
+)
 from server.completion.engines.local import LocalEngine
 from server.decoding.memory.coefficients import Coefficients, coefficients_text
+from server.decoding.memory.copies import LONG_COPY_TOKENS
 from server.errors import BundleError
 from tests.fakes import FakeBackend, FakeBackends
 from tests.server.completion.engines.test_local import SPEC, make_bundle
@@ -181,3 +188,52 @@ def test_a_bundle_whose_coefficients_make_no_sense_is_refused(
     bundle = with_memory_file(make_bundle(tmp_path), "{}")
     with pytest.raises(BundleError, match=MEMORY_FILE):
         LocalEngine(bundle, FakeBackends(backend))
+
+
+def test_a_long_copy_says_where_it_stands(engine: LocalEngine) -> None:
+    learn(engine, "lib/b.py", "import os\n\n" + ELSEWHERE)
+    deltas = list(engine.stream(ask(max_new_tokens=30), CancelToken(), EngineUsage()))
+    assert "".join(delta.text for delta in deltas).startswith("ection(host, port=port)\n")
+    sources = [delta.copied_from for delta in deltas]
+    assert sources[: LONG_COPY_TOKENS - 1] == [None] * (LONG_COPY_TOKENS - 1)
+    assert sources[LONG_COPY_TOKENS - 1 : LONG_COPY_TOKENS + 1] == [
+        CopySource(path="lib/b.py", line=4, n_tokens=LONG_COPY_TOKENS + i) for i in range(2)
+    ]
+
+
+def test_a_text_that_fell_silent_is_not_named(engine: LocalEngine) -> None:
+    learn(engine, "lib/b.py", ELSEWHERE)
+    sources = []
+    for delta in engine.stream(ask(), CancelToken(), EngineUsage()):
+        sources.append(delta.copied_from)
+        if len(sources) == LONG_COPY_TOKENS + 2:
+            engine.unlearn(["lib/b.py"])
+    assert sources[LONG_COPY_TOKENS] is not None
+    assert sources[LONG_COPY_TOKENS + 2 :] == [None] * (24 - LONG_COPY_TOKENS - 2)
+
+
+GPL = "# SPDX-License-Identifier: GPL-3.0-only\n"
+MIT = "# SPDX-License-Identifier: MIT\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "may_speak"),
+    [("", "", True), (GPL, "", True), (GPL, GPL, True), (MIT, GPL, False), ("", GPL, False)],
+)
+def test_code_under_another_licence_can_be_left_out(
+    engine: LocalEngine, own: str, other: str, may_speak: bool
+) -> None:
+    learn(engine, "src/b.py", other + ELSEWHERE)
+    asked = ask(prefix=own + PREFIX, other_licences=False)
+    assert complete(engine, replace(asked, other_licences=True))[0].startswith("ection")
+    assert complete(engine, asked)[0].startswith("ection") == may_speak
+
+
+def test_the_documents_licence_is_known_where_its_header_is_out_of_sight(
+    engine: LocalEngine,
+) -> None:
+    learn(engine, "src/a.py", GPL)
+    learn(engine, "src/b.py", GPL + ELSEWHERE)
+    assert complete(engine, ask(other_licences=False))[0].startswith("ection")
+    learn(engine, "src/a.py", "")
+    assert complete(engine, ask(other_licences=False))[0] == "x" * 24
