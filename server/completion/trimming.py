@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from server.completion.brackets import open_quote, outer_closers
 from server.completion.engine import CopySource, TextDelta
-from server.completion.filters import UNFINISHED_SECRET, Draft, is_telling
+from server.completion.filters import UNFINISHED_SECRET, Draft, is_telling, may_say_again
 from server.completion.languages import first_line, last_line, without_half_word
 from server.completion.request import CompletionRequest
 from server.completion.stopping import StopRules, find_end
@@ -134,9 +134,11 @@ def without_pending(
     """Return the part of an unfinished text that no later piece can make a rule cut.
 
     Held back: white space at the end, closing characters that the rest of the line has, half a
-    special token or secret, a line that may turn out to be the document's next one, lines that
-    repeat earlier ones, and the last word where the confidence may still cut it.
+    special token or secret, a line that may turn out to be the document's next one or one above,
+    lines that repeat earlier ones, and the last word where the confidence may still cut it.
     """
+    if may_say_again(text, request.prefix[-NEAR_CHARS:]) or _may_become_next(text, request, rules):
+        return ""
     if holds_word:
         text = _WORD_TAIL.sub("", text)
     text = UNFINISHED_SECRET.sub("", _UNFINISHED_TOKEN.sub("", text))
@@ -152,11 +154,17 @@ def without_pending(
     return text.rstrip()
 
 
+def _may_become_next(text: str, request: CompletionRequest, rules: StopRules) -> bool:
+    """Whether the cursor's unfinished line may turn out to be the document's next one."""
+    line = rules.cursor_line + text
+    return bool(line.strip()) and "\n" not in text and rules.next_line.startswith(line)
+
+
 def _may_be_cut(lines: Sequence[str], request: CompletionRequest, rules: StopRules) -> bool:
     line = lines[-1]
     if not any(c.isalnum() for c in line) or rules.next_line.startswith(line):
         return True
-    return any(other.startswith(line) for other in _earlier(lines, request))
+    return any(other.strip().startswith(line.strip()) for other in _earlier(lines, request))
 
 
 def _earlier(lines: Sequence[str], request: CompletionRequest) -> list[str]:

@@ -6,7 +6,7 @@ in which order. Nothing here knows tokens, the protocol or the other filters.
 """
 
 from server.completion.filters.chain import Draft, Filter, FilterChain
-from server.completion.filters.repetition import cut_repetition, is_telling
+from server.completion.filters.repetition import cut_repetition, is_telling, may_say_again
 from server.completion.filters.surroundings import cut_suffix_overlap, cut_unbalanced_closers
 from server.completion.filters.unsafe import (
     UNFINISHED_SECRET,
@@ -31,4 +31,5 @@ __all__ = [
     "indent_unit",
     "is_telling",
     "match_indentation",
+    "may_say_again",
 ]

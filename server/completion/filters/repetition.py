@@ -10,6 +10,11 @@ from server.completion.languages import first_line, last_line, without_half_word
 _REPEATED_PIECE = re.compile(r"(\S.{2,30}?)\1{4,}|(\S.{9,60}?)\2{2,}")
 _REPEATED_CHARACTER = re.compile(r"([^\s=#*/~_.-])\1{9,}|(\S)\2{79,}")
 _REPEATED_LINES = 3
+_LONG_CHARS = 12
+"""Letters and digits from which a line that stood two lines above is not said again. Measured with
+the embedded model at 2050 line starts of development packages: of 1398 texts shown, 10 were the
+line above and 47 the one before it in this length, none of them right; further up one in five was,
+better than the rest. `return False` and shorter do come again."""
 
 
 def cut_repetition(draft: Draft) -> str:
@@ -18,13 +23,11 @@ def cut_repetition(draft: Draft) -> str:
     The first of the repeated parts stays, unless it repeats what stands before the cursor, or is
     one character.
     """
-    text = draft.text
-    above = [line for line in draft.prefix.rsplit("\n", 40)[:-1][-40:] if line.strip()]
-    cursor_line = last_line(draft.prefix)
-    first = cursor_line + first_line(text)
-    if above and is_telling(first) and first.rstrip() == above[-1].rstrip():
+    said, before = _first_line_and_above(draft.text, draft.prefix)
+    is_long = _letters(said) >= _LONG_CHARS
+    if is_telling(said) and said in (before if is_long else before[-1:]):
         return ""
-    text = _cut_repeated_lines(text, cursor_line, above)
+    text = _cut_repeated_lines(draft)
     run = _REPEATED_CHARACTER.search(text)
     if run:
         return without_half_word(text, run.start())
@@ -35,18 +38,46 @@ def cut_repetition(draft: Draft) -> str:
     return text
 
 
-def _cut_repeated_lines(text: str, cursor_line: str, above: list[str]) -> str:
+def may_say_again(text: str, prefix: str) -> bool:
+    """Whether an unfinished first line may turn out to be a line above that is not said again."""
+    said, before = _first_line_and_above(text, prefix)
+    is_unfinished = "\n" not in text.lstrip("\n")
+    return is_unfinished and bool(said) and any(line.startswith(said) for line in before)
+
+
+def _first_line_and_above(text: str, prefix: str) -> tuple[str, list[str]]:
+    """Return the line that a text begins or ends, and the two above it, without indentation."""
+    lines = [line for line in prefix.rsplit("\n", 40)[-40:] if line.strip()]
+    cursor_line = last_line(prefix)
+    if not cursor_line.strip() or text.startswith("\n"):  # The cursor's line is done, or empty.
+        said = first_line(text.lstrip("\n"))
+    else:
+        said = lines.pop() + first_line(text)
+    return said.strip(), [line.strip() for line in lines[-2:]]
+
+
+def _cut_repeated_lines(draft: Draft) -> str:
     """Cut before a line, or a pair or triple of lines, that comes again and again."""
+    text, cursor_line = draft.text, last_line(draft.prefix)
+    above = [line for line in draft.prefix.rsplit("\n", 40)[:-1][-40:] if line.strip()]
     lines = text.split("\n")
     whole = [*above[-_REPEATED_LINES:], cursor_line + lines[0], *lines[1:]]
     n_above = len(whole) - len(lines)
     for index in range(n_above, len(whole)):
+        if index > n_above and _is_same_elsewhere(whole[index - 1], whole[index]):
+            return "\n".join(lines[: index - n_above])
         for size in (1, 2, 3):
             n_repeats = _REPEATED_LINES if size == 1 else 2
             if _repeats(whole, index, size, n_repeats):
                 kept = index - n_above - size * (n_repeats - 1) + 1
                 return "\n".join(lines[: max(kept, 0)])
     return text
+
+
+def _is_same_elsewhere(line: str, below: str) -> bool:
+    """Whether a long line comes again right below, indented otherwise: `if x:` in an `if x:`."""
+    is_same = line.strip() == below.strip() and line.rstrip() != below.rstrip()
+    return is_same and _letters(line) >= _LONG_CHARS
 
 
 def _repeats(lines: list[str], last: int, size: int, n_repeats: int) -> bool:
@@ -65,4 +96,8 @@ def _repeats(lines: list[str], last: int, size: int, n_repeats: int) -> bool:
 
 def is_telling(line: str) -> bool:
     """Whether a line says enough for its repetition to be noticed: more than a bracket."""
-    return sum(c.isalnum() for c in line) >= 3
+    return _letters(line) >= 3
+
+
+def _letters(line: str) -> int:
+    return sum(c.isalnum() for c in line)
