@@ -190,7 +190,7 @@ class Completer:
             if pending.preparing is not None:
                 pending.preparing.cancel()
             if document.pending is pending:
-                document.pending = None
+                document.end(pending)
                 self._show_activity()  # A generation that was stopped does not tell its end.
 
     def _on_growth(self, generation: Generation) -> None:

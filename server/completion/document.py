@@ -47,6 +47,12 @@ class Document:
         self.ahead = None
         if self.pending is not None:
             self.pending.settle("superseded")
+            self.end(self.pending)
+
+    def end(self, pending: Pending) -> None:
+        """Let a request wait no more, unless another does already."""
+        if self.pending is pending:
+            self.generated.note_given(offer for offer, _ in pending.offers)
             self.pending = None
 
     def note_accept(self, offer: Offer, *, is_whole: bool) -> None:
@@ -93,6 +99,10 @@ class Document:
         settings = offer_settings(
             request, options, self.context, candidate, follows_accept=follows_accept
         )
+        if request.trigger == "automatic":
+            known = self.generated.shown_offer(request, settings)
+            if known is not None:
+                return known
         known = self.generated.find_offer(request, settings)
         if known is not None:
             return known

@@ -5,12 +5,13 @@ Decides whether a request is answered from what is there. Starts nothing and rea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from server.completion.cache import PrefixTrie
+from server.completion.cache import PrefixTrie, same_suffix
 from server.completion.filters import FilterChain
 from server.completion.generation import Generation, Offer
-from server.completion.languages import indentation, last_line
+from server.completion.languages import last_line
 from server.completion.offer_settings import OfferSettings, engine_request
 from server.completion.request import CompletionRequest
 from server.completion.stopping import stop_rules
@@ -22,6 +23,33 @@ class Generated:
 
     generations: PrefixTrie[Generation] = field(default_factory=PrefixTrie)
     offers: PrefixTrie[Offer] = field(default_factory=PrefixTrie)
+    shown: list[Offer] = field(default_factory=list)
+    """What was given out last, best first: the editor shows one of them."""
+
+    def note_given(self, offers: Iterable[Offer]) -> None:
+        """Remember what a request was given; the editor keeps it if it was nothing."""
+        self.shown = [offer for offer in offers if offer.is_given] or self.shown
+
+    def shown_offer(
+        self, request: CompletionRequest, settings: OfferSettings
+    ) -> tuple[Offer, int] | None:
+        """Return the offer that the editor shows, where it is typed along, and how much of it was.
+
+        It stays, though it was asked for on purpose and is less sure than what typing gets, and
+        though it was not the first candidate.
+        """
+        for place, offer in enumerate(self.shown):
+            offer.update()
+            typed = request.prefix[len(offer.prefix) :]
+            is_along = (
+                request.prefix.startswith(offer.prefix)
+                and offer.text.startswith(typed)
+                and same_suffix(offer.suffix, request.suffix, typed)
+                and offer.settings.without_occasion == settings.without_occasion
+            )
+            if is_along and offer.text[len(typed) :].strip() and (typed or place == 0):
+                return offer, len(typed)
+        return None
 
     def find_offer(
         self, request: CompletionRequest, settings: OfferSettings
@@ -50,9 +78,10 @@ class Generated:
                 and offer.suffix == request.suffix
                 and offer.settings == settings
             )
-            if is_same_line and offer.is_complete and offer.text and "\t" not in offer.text:
-                text = shifted(offer.text, indentation(line) - indentation(indent))
-                return self._offer_of(text, offer, request)
+            if is_same_line and offer.is_complete and offer.text:
+                text = reindented(offer.text, indent, line)
+                if text is not None:
+                    return self._offer_of(text, offer, request)
         return None
 
     def _offer_of(self, text: str, offer: Offer, request: CompletionRequest) -> Offer:
@@ -104,18 +133,24 @@ class Generated:
         return None
 
 
-def shifted(text: str, n_columns: int) -> str:
-    """Return a text whose lines below the first stand `n_columns` further right; never below 0.
+def reindented(text: str, old: str, new: str) -> str | None:
+    """Return a text for a line that was indented by `old`, now that it is indented by `new`.
 
-    A line that would have to start left of the margin ends the text.
+    The lines below the first move as far as the first; one that would have to start left of the
+    margin ends the text. None: tabs and spaces are mixed.
     """
+    unit = "\t" if "\t" in old + new else " "
     first, *below = text.split("\n")
+    indents = [line[: len(line) - len(line.lstrip(" \t"))] for line in below]
+    if any(indent.strip(unit) for indent in (old, new, *indents)):
+        return None
+    n_right, n_left = len(new) - len(old), len(old) - len(new)
     lines = [first]
     for line in below:
-        if n_columns >= 0:
-            lines.append(" " * n_columns + line if line else line)
-        elif line[:-n_columns].strip():
+        if n_right >= 0:
+            lines.append(unit * n_right + line if line else line)
+        elif line[:n_left].strip():
             break
         else:
-            lines.append(line[-n_columns:])
+            lines.append(line[n_left:])
     return "\n".join(lines)

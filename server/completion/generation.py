@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage, TextDelta
 from server.completion.filters import FilterChain
 from server.completion.languages import without_half_word
+from server.completion.offer_settings import OfferSettings
 from server.completion.request import Candidate, CompletionRequest
 from server.completion.stopping import StopRules, find_end
 from server.completion.trimming import confident_chars, longest_copy, present, replaced_chars
@@ -99,7 +100,7 @@ class Offer:
     """
 
     request: CompletionRequest
-    settings: Hashable
+    settings: OfferSettings
     generation: Generation
     rules: StopRules
     filters: FilterChain
@@ -122,6 +123,11 @@ class Offer:
     def suffix(self) -> str:
         """Text after that cursor."""
         return self.request.suffix
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any of it was given out."""
+        return bool(self._given)
 
     def is_enough(self, deltas: Sequence[TextDelta]) -> bool:
         """Whether more generated text would change nothing; safe on any thread."""

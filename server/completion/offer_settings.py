@@ -5,7 +5,7 @@ Pure. Texts of other settings never answer a request, see `generated`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from server.completion.engine import EngineRequest, MemoryScope
@@ -40,7 +40,16 @@ class OfferSettings:
     multi_line: str
     max_lines: int
     min_confidence: float
+    is_explicit: bool = False
     follows_accept: bool = False
+
+    @property
+    def without_occasion(self) -> OfferSettings:
+        """The same but for who asked, and for which of several candidates."""
+        generation = replace(self.generation, candidate=0)
+        return replace(
+            self, generation=generation, min_confidence=0.0, is_explicit=False, follows_accept=False
+        )
 
 
 def offer_settings(
@@ -71,6 +80,7 @@ def offer_settings(
         max_lines=options.max_lines,
         # Who asks gets the best there is, sure or not.
         min_confidence=options.min_confidence if request.trigger == "automatic" else 0.0,
+        is_explicit=request.trigger == "invoked",
         follows_accept=follows_accept,
     )
 

@@ -2,15 +2,18 @@
 
 A case of `tests/data/reuse/*.toml` is a text with the cursor drawn as `$0`, what the model says
 after it (after any other text it says `other`), and events. `event -> source: text` asks after the
-event and expects that source and that text, less the white space around it.
+event and expects that source and that text, less the white space around it. Optional: `others`,
+what the model says as further candidates; `probability` of its pieces; `settings` (camelCase).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,9 @@ from typing import Any
 import pytest
 
 from server.completion.completer import Completer
-from server.completion.engine import EngineRequest
+from server.completion.engine import EngineRequest, TextDelta
 from server.completion.request import Answer, CompletionRequest
-from server.options import Options, apply_settings
+from server.options import Options, apply_settings, snake_case
 from tests.fakes import FakeEngine, FakePlugins, ManualClock
 
 FOLDER = Path(__file__).parents[2] / "data" / "reuse"
@@ -37,6 +40,15 @@ class Session:
     events: list[str]
     language: str = "python"
     is_gated: bool = False
+    others: Sequence[str] = ()
+    probability: float = 0.9
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> Options:
+        options, warnings = apply_settings(OPTIONS, self.settings)
+        assert not warnings
+        return options
 
 
 def sessions() -> list[Session]:
@@ -63,6 +75,8 @@ class Editor:
     before: str = ""
     after: str = ""
     answer: Answer = field(default_factory=Answer)
+    place: int = 0
+    """Which candidate the editor shows."""
     ids: list[str] = field(default_factory=list)
     open_task: asyncio.Task[Answer] | None = None
     states: list[tuple[str, str]] = field(default_factory=list)
@@ -83,7 +97,7 @@ class Editor:
         task = self.ask(trigger)
         await asyncio.sleep(0)
         self.engine.is_open = True
-        self.answer = await task
+        self.answer, self.place = await task, 0
         self.engine.is_open = not self.session.is_gated
         if older is not None and not older.cancelled():
             assert (await older).is_superseded
@@ -140,7 +154,7 @@ class Editor:
         self.edit(self.before, self.after + text)
 
     async def do_accept(self, what: str) -> None:
-        candidate = self.answer.candidates[0]
+        candidate = self.answer.candidates[self.place]
         text = candidate.text
         if what == "word":
             match = re.match(r"\s*(?:\w+|[^\w\s]+)", text)
@@ -157,6 +171,12 @@ class Editor:
             self.completer.partially_accepted(candidate.id, len(text))
             self.edit(self.before + text, self.after)
 
+    async def do_cycle(self, text: str) -> None:
+        """Show the next candidate, which is the one that the table says."""
+        self.place = (self.place + 1) % len(self.answer.candidates)
+        assert self.answer.candidates[self.place].text.strip() == text
+        self.ids.append(self.answer.candidates[self.place].id)
+
     async def do_shown(self, rest: str) -> None:
         self.completer.shown(self.answer.candidates[0].id)
         if not self.session.is_gated:
@@ -171,8 +191,8 @@ class Editor:
 
     async def do_set(self, setting: str) -> None:
         name, _, value = setting.partition(" ")
-        kind = type(getattr(OPTIONS, re.sub("([A-Z])", r"_\1", name).lower()))
-        options, warnings = apply_settings(OPTIONS, {name: kind(value)})
+        kind = type(getattr(OPTIONS, snake_case(name)))
+        options, warnings = apply_settings(self.session.options, {name: kind(value)})
         assert not warnings
         self.completer.set_options(options)
 
@@ -211,13 +231,16 @@ class Editor:
         await until(lambda: self.completer.is_idle)
 
 
-def script(session: Session, start: str) -> Callable[[EngineRequest], list[str]]:
+def script(session: Session, start: str) -> Callable[[EngineRequest], list[TextDelta]]:
     """Return a model that says its text after any beginning of it, and `other` after all else."""
-    whole = start + session.model
+    logprob = math.log(session.probability)
 
-    def said(request: EngineRequest) -> list[str]:
+    def said(request: EngineRequest) -> list[TextDelta]:
+        models = [session.model, *session.others]
+        whole = start + models[min(request.candidate, len(models) - 1)]
         rest = whole[len(request.prefix) :] if whole.startswith(request.prefix) else "other"
-        return re.findall(r"\n|[ \t]*\w+|[ \t]*[^\w\n]", rest)
+        pieces = re.findall(r"\n|[ \t]*\w+|[ \t]*[^\w\n]", rest)
+        return [TextDelta(text=piece, logprob=logprob) for piece in pieces]
 
     return said
 
@@ -228,7 +251,7 @@ async def test_each_answer_comes_from_where_the_table_says(session: Session) -> 
     engine = FakeEngine(script(session, before), is_gated=session.is_gated)
     plugins, clock = FakePlugins(), ManualClock()
     plugins.provide("engines", "fake", engine.as_plugin())
-    completer = Completer(OPTIONS, plugins, clock=clock, on_status=lambda status: None)
+    completer = Completer(session.options, plugins, clock=clock, on_status=lambda status: None)
     completer.start()
     await completer.wait_ready()
     editor = Editor(session, completer, engine, clock, before, after)
@@ -244,7 +267,13 @@ async def test_each_answer_comes_from_where_the_table_says(session: Session) -> 
 
 
 def test_the_table_is_large_and_in_many_languages() -> None:
-    rows: list[Mapping[str, Any]] = [vars(session) for session in sessions()]
+    rows = sessions()
     assert len(rows) >= 60
-    assert len({row["name"] for row in rows}) == len(rows)
-    assert {row["language"] for row in rows} >= {"python", "typescript", "go", "c", "html"}
+    assert len({row.name for row in rows}) == len(rows)
+    by_language = Counter(row.language for row in rows)
+    for language in ("python", "typescript", "go", "c", "html", "markdown", "yaml"):
+        assert by_language[language] >= 5, language
+    texts = [row.text + row.model + "".join(row.events) for row in rows]
+    for what in ("\r\n", "\t", "pair "):
+        assert sum(what in text for text in texts) >= 5, repr(what)
+    assert sum(any(ord(c) > 0xFFFF for c in text) for text in texts) >= 5
