@@ -74,6 +74,7 @@ def present(
         prefix=request.prefix[-NEAR_CHARS:],
         suffix=request.suffix[:NEAR_CHARS],
         language=request.language,
+        is_explicit=request.trigger == "invoked",
     )
     shown = filters(draft)
     # What a filter cut so long ago does not come back: whatever follows would be cut as well.

@@ -19,6 +19,8 @@ class Draft:
     prefix: str
     suffix: str
     language: str = "plaintext"
+    is_explicit: bool = False
+    """The user asked for it."""
 
 
 Filter = Callable[[Draft], str]

@@ -1,4 +1,4 @@
-"""Indentation as the document has it, and nothing that is only white space."""
+"""Indentation as the document has it, and nothing that is only white space or a single key."""
 
 from __future__ import annotations
 
@@ -69,5 +69,9 @@ def _match_first_line(draft: Draft) -> str:
 
 
 def drop_blank(draft: Draft) -> str:
-    """Show nothing that is only white space; drop white space from the end."""
-    return draft.text.rstrip()
+    """Drop white space from the end, and a text that is nothing else or takes one key to type: to
+    accept it would cost as much. Who asks gets that one too.
+    """
+    text = draft.text.rstrip()
+    is_one_key = len(text.strip()) == 1 and text.isascii()
+    return "" if is_one_key and not draft.is_explicit else text

@@ -198,6 +198,8 @@ def test_reuse_on_one_line_equals_what_a_fresh_request_would_show(
         assert [c.text for c in again.candidates] == [c.text for c in first.candidates]
         if asked.language == "markdown" or "#" in along[0] or not text:
             return  # A sentence's end depends on how much of it stands there.
+        if len((place[0] + text).removeprefix(along[0]).strip()) == 1:
+            return  # A single key is not offered anew, though what was shown stays.
         (fresh,), _ = await completions([along], stream, asked.language, options, place[0])
         assert [c.text for c in reused.candidates] == [c.text for c in fresh.candidates]
 
