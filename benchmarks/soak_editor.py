@@ -151,7 +151,8 @@ class Editor:
 
     def _replace_all(self) -> None:
         screen = self._screen
-        screen.text = self._random.choice(("", f"import os{screen.line_end}", screen.text[:500]))
+        beginning = screen.text[: _between_characters(screen.text, 500)]
+        screen.text = self._random.choice(("", f"import os{screen.line_end}", beginning))
         screen.cursor = len(screen.text)
         self._tell_change({"text": screen.text})
 
@@ -228,8 +229,7 @@ class Editor:
         if len(screen.text) > MAX_CHARS:
             return self._replace_all()
         text = text.replace("\r\n", "\n").replace("\n", screen.line_end)
-        # Between \r and \n there is no place in a document.
-        start, end = (n - 1 if screen.text[n - 1 : n + 1] == "\r\n" else n for n in (start, end))
+        start, end = (_between_characters(screen.text, n) for n in (start, end))
         span = {"start": position_of(screen.text, start), "end": position_of(screen.text, end)}
         screen.text = screen.text[:start] + text + screen.text[end:]
         screen.cursor = start + len(text)
@@ -316,6 +316,11 @@ def position_of(text: str, offset: int) -> dict[str, int]:
     before = text[:offset]
     line = before.rpartition("\n")[2]
     return {"line": before.count("\n"), "character": len(line.encode("utf-16-le")) // 2}
+
+
+def _between_characters(text: str, offset: int) -> int:
+    """Move out of a line end of two characters: inside it there is no place in a document."""
+    return offset - 1 if text[offset - 1 : offset + 1] == "\r\n" else offset
 
 
 def covers(span: dict[str, dict[str, int]], place: dict[str, int]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from benchmarks.client import Pending
 from benchmarks.errors import BenchmarkError
 from benchmarks.soak import Sample, grown, wrongs
-from benchmarks.soak_editor import covers, position_of
+from benchmarks.soak_editor import Editor, covers, position_of
 
 GOOD = dict.fromkeys(
     (
@@ -74,3 +77,40 @@ def test_a_range_that_does_not_hold_the_cursor_is_told() -> None:
     assert covers(here, place)
     assert not covers(here, {"line": 1, "character": 5})
     assert not covers(here, {"line": 0, "character": 3})
+
+
+class Silent:
+    """A client whose server answers nothing but yes."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def tell(self, method: str, params: Any) -> None:
+        """Nobody listens."""
+
+    def send(self, method: str, params: Any, token: str | None = None) -> Pending:
+        pending = Pending(request_id=0, sent_s=0.0, result={"items": []})
+        pending.is_answered.set()
+        return pending
+
+    def cancel(self, pending: Pending) -> None:
+        """Too late."""
+
+    def wait(self, pending: Pending) -> None:
+        """All is answered."""
+
+
+def test_no_line_end_of_a_document_is_ever_half_a_one() -> None:
+    """A cut between CR and LF made a line for the server that the editor's positions did not
+    count: its own edits went astray, and the soak called them lost.
+    """
+    editor = Editor(Silent(), seed=3)  # type: ignore[arg-type]
+    screen = editor._screen
+    screen.line_end = "\r\n"
+    kept = set()
+    for _ in range(20):
+        screen.text = "x" * 499 + "\r\n" + "y" * 99
+        editor._replace_all()
+        kept.add(len(screen.text))
+        assert screen.text.count("\r") == screen.text.count("\r\n")
+    assert 499 in kept

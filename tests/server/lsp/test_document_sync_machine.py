@@ -17,7 +17,22 @@ from server.lsp.server import ForetypeServer
 
 NAMES = ("file:///a.py", "untitled:b")
 URIS = st.sampled_from(NAMES)
-PIECES = ("a", "b ", "\t", "\n", "\r", "\r\n", "\f", "\x85", "\u2028", "é", "\u0301", "€", "😀", "😀😀")
+PIECES = (
+    "a",
+    "b ",
+    "\t",
+    "\n",
+    "\r",
+    "\r\n",
+    "\f",
+    "\x85",
+    "\u2028",
+    "é",
+    "\u0301",
+    "€",
+    "😀",
+    "😀😀",
+)
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 HALVES = st.text(alphabet="a\n\ud83d\ude00", max_size=4)
 PLACES = st.integers(0, 1000)
