@@ -43,7 +43,8 @@ class Batches:
         self._seed = seed
         self._fim = fim
         self._encode = functools.partial(encode, tokenizer)
-        self._special = special_ids(tokenizer)
+        # Without cuts, the end token is all that a vocabulary must have.
+        self._special = special_ids(tokenizer) if fim.rate > 0 else None
         self._token_bytes = token_bytes(tokenizer)
         if self._n_blocks < 1:
             raise CorpusError(
@@ -83,7 +84,7 @@ class Batches:
         Tokens are added by a cut. They push out the beginning of the window, never its end, where
         the model learns to stop. A window that came out short is padded with -1.
         """
-        if rng.random() >= self._fim.rate:
+        if self._special is None or rng.random() >= self._fim.rate:
             return window
         n_total = len(window)
         pieces = np.split(window, np.flatnonzero(window == self._special.end) + 1)

@@ -31,7 +31,7 @@ from server.backends.pytorch_config import make_config
 from training.config import ModelConfig
 from training.errors import CheckpointError
 from training.model import Gpt2, Recurrent, build_model
-from training.tokenizer import END, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, load_tokenizer, special_ids
+from training.tokenizer import END, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, end_id, load_tokenizer
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -120,7 +120,7 @@ def save_model(
         config = {**network.config.to_diff_dict(), "torch_dtype": str(dtype).split(".")[1]}
         config |= {"architectures": ["GPT2LMHeadModel"], "n_ctx": network.config.n_positions}
         _write_json(folder / "config.json", config)
-        end = special_ids(tokenizer).end
+        end = end_id(tokenizer)
         _write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
         _write_json(
             folder / "tokenizer_config.json",

@@ -76,6 +76,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="go on from a released checkpoint or bundle, with warm-up and a fresh optimizer",
     )
+
+    init = _command(commands, "init", _init, "write a checkpoint of a network that learned nothing")
+    _config_and_work(init)
+    init.add_argument("--output", type=Path, required=True, help="the checkpoint's folder")
     _add_results_commands(commands)
     _add_finetune_command(commands)
     return parser
@@ -226,6 +230,19 @@ def _train(args: argparse.Namespace) -> None:
         print(json.dumps({"run": str(plan.run), "step": trainer.state.step}))
 
 
+def _init(args: argparse.Namespace) -> None:
+    from training.checkpoint import foretype_facts, save_model
+    from training.model import build_model
+    from training.tokenizer import end_id, load_tokenizer
+
+    config = load_config(args.config)
+    tokenizer = load_tokenizer(args.work / "tokens" / "tokenizer.json")
+    n_vocab, end = tokenizer.get_vocab_size(), end_id(tokenizer)
+    model = build_model(config.model, n_vocab, end, config.run.seed)
+    save_model(args.output, model, tokenizer, foretype_facts("Apache-2.0"))
+    print(args.output)
+
+
 def _step_or_folder(path: Path) -> Path:
     from training.checkpoint import latest_step
 
@@ -238,25 +255,25 @@ def _generate(args: argparse.Namespace) -> None:
     from training.checkpoint import load_model
     from training.fim import prompt
     from training.generate import Sampling, generate_ids
-    from training.tokenizer import encode, special_ids
+    from training.tokenizer import encode, end_id, special_ids
 
     sampling = Sampling(
         temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed
     )
     model, tokenizer = load_model(_step_or_folder(args.checkpoint))
-    special = special_ids(tokenizer)
+    end = end_id(tokenizer)
     to_ids = functools.partial(encode, tokenizer)
     if args.suffix is None:
-        ids = [special.end, *to_ids(args.prompt)]
+        ids = [end, *to_ids(args.prompt)]
     else:
-        ids = prompt(args.prompt, args.suffix, "spm", to_ids, special)
+        ids = prompt(args.prompt, args.suffix, "spm", to_ids, special_ids(tokenizer))
     outputs = generate_ids(
         model,
         ids,
         max_new_tokens=args.length,
         n_sequences=args.sequences,
         sampling=sampling,
-        end_id=special.end,
+        end_id=end,
     )
     for number, output in enumerate(outputs, start=1):
         if args.sequences > 1:

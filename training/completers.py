@@ -14,7 +14,7 @@ from torch import nn
 
 from training.fim import Order, prompt
 from training.generate import Reader, generate_ids
-from training.tokenizer import encode, special_ids, token_bytes
+from training.tokenizer import encode, end_id, special_ids, token_bytes
 
 Completer = Callable[[str, str], str]
 
@@ -40,7 +40,7 @@ def model_completer(
         heals: back up over the last token of the prefix and let the network write it again, so that
             the cursor need not be a token boundary.
     """
-    special = special_ids(tokenizer)
+    end = end_id(tokenizer)
     table = token_bytes(tokenizer)
     to_ids = functools.partial(encode, tokenizer)
     n_room = Reader(model).n_ctx - MAX_NEW_TOKENS - 4
@@ -53,12 +53,12 @@ def model_completer(
         backed = b""
         if heals and len(prefix_ids) > 1:
             backed = table[prefix_ids.pop()]
-        ids = _ordered(prefix_ids, suffix_ids, order) if order else [special.end, *prefix_ids]
+        ids = _ordered(prefix_ids, suffix_ids, order) if order else [end, *prefix_ids]
         new = generate_ids(
             model,
             ids,
             max_new_tokens=MAX_NEW_TOKENS,
-            end_id=special.end,
+            end_id=end,
             allowed=functools.partial(_healing_ids, table, backed),
             stops=lambda out: b"\n" in b"".join(table[i] for i in out)[len(backed) :],
         )[0]
@@ -69,7 +69,7 @@ def model_completer(
 
     def _ordered(prefix_ids: list[int], suffix_ids: list[int], order: Order) -> list[int]:
         parts = iter((prefix_ids, suffix_ids) if order == "psm" else (suffix_ids, prefix_ids))
-        return prompt("", "", order, lambda _text: next(parts), special)
+        return prompt("", "", order, lambda _text: next(parts), special_ids(tokenizer))
 
     return complete
 

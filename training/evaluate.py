@@ -41,7 +41,7 @@ from training.metrics import (
 )
 from training.model import Gpt2
 from training.ngram import NgramModel
-from training.tokenizer import encode, special_ids
+from training.tokenizer import encode, end_id, fills_in
 from training.workspace import WorkspaceProtocol, recollect, workspace_files
 
 NGRAM_ORDER = 5
@@ -80,7 +80,7 @@ def load_named(name: str, folder: Path) -> NamedModel:
     A checkpoint tells it in `foretype.json`, an exported bundle in `manifest.json`; PSM otherwise.
     """
     model, tokenizer = load_model(folder)
-    order: Order | None = "psm" if isinstance(model, Gpt2) else None
+    order: Order | None = "psm" if isinstance(model, Gpt2) and fills_in(tokenizer) else None
     for file in (folder / "foretype.json", folder / "manifest.json"):
         if file.is_file():
             facts = json.loads(file.read_text(encoding="utf-8"))
@@ -204,7 +204,7 @@ def _ngram_scores(
     scores = []
     for file in files:
         text = file.text[: protocol.scored_chars]
-        own = np.array([special_ids(tokenizer).end, *encode(tokenizer, text)])
+        own = np.array([end_id(tokenizer), *encode(tokenizer, text)])
         nats, n_right = model.score(own)
         n_bytes = len(text.encode())
         scores.append(Score(nats=nats, n_bytes=n_bytes, n_right=n_right, n_tokens=len(own) - 1))

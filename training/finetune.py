@@ -41,6 +41,7 @@ from training.model import Gpt2
 from training.packing import pack
 from training.repository import Repository, clean
 from training.schedules import advanced, lr_factor
+from training.tokenizer import fills_in
 from training.trainer import Data, Trainer
 
 logger = logging.getLogger(__name__)
@@ -244,7 +245,7 @@ def _learn(
         model=ModelConfig(
             n_layer=sizes.n_layer, n_head=sizes.n_head, n_embd=sizes.n_embd, n_ctx=n_ctx
         ),
-        fim=FimConfig(),
+        fim=FimConfig() if fills_in(tokenizer) else FimConfig(rate=0.0),
         stages=(Stage(from_step=0, n_rows=N_ROWS, n_ctx=n_ctx),),
         optimizer=OptimizerConfig(kind="adamw", lr=PEAK_LR[method], weight_decay=0.01),
         schedule=ScheduleConfig(kind="linear", warmup_steps=20),

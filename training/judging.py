@@ -21,7 +21,7 @@ from training.repository import HeldBack
 from training.tokenizer import encode, token_bytes
 
 MOST_POINTS = 60
-MOST_TYPED_LINES = 60
+MOST_TYPED_LINES = 30
 JUDGED_CHARS = 60_000
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from training.generate import Reader
-from training.tokenizer import bytes_per_id, encode, special_ids
+from training.tokenizer import bytes_per_id, encode, end_id
 
 NO_LIMIT = 2**31
 # Columns of a score, in this order, so that files can be stacked and resampled.
@@ -90,7 +90,7 @@ def score_tokens(
     """Score every token of a text; arguments as `score_text`."""
     n_ctx = min(n_ctx or NO_LIMIT, Reader(model).n_ctx)
     own_ids = encode(tokenizer, text)
-    ids = [special_ids(tokenizer).end, *own_ids]
+    ids = [end_id(tokenizer), *own_ids]
     nats, right = [], []
     for start, fresh in window_starts(len(own_ids), n_ctx):
         window = torch.tensor([ids[start : start + n_ctx + 1]])

@@ -22,9 +22,9 @@ from training.manifest import SPLITS
 from training.tokenizer import (
     compression,
     encode,
+    end_id,
     learn_tokenizer,
     load_tokenizer,
-    special_ids,
 )
 
 # Texts of which bytes per token are told, per split.
@@ -90,7 +90,7 @@ def pack(tokenizer: Tokenizer, texts: list[str], label: str) -> np.ndarray:
     """
     if tokenizer.get_vocab_size() > 2**16:
         raise CorpusError(f"{tokenizer.get_vocab_size()} tokens do not fit 16 bits")
-    end = special_ids(tokenizer).end
+    end = end_id(tokenizer)
     parts = [
         np.array([*encode(tokenizer, text), end], dtype=np.uint16)
         for text in track(texts, f"packing {label}")

@@ -85,13 +85,15 @@ def personalize(request: Request) -> Outcome:
     checkpoint = data_folder() / "checkpoints" / name
     _private(checkpoint)
     facts = foretype_facts("private: learned from the user's own code", "README.md")
-    if base.order is not None:
+    if base.order is None:  # The base does not fill in, so what it became does not, either.
+        del facts["fim"]
+    else:
         facts["fim"] = {**_object(facts["fim"]), "order": base.order}
     (checkpoint / "README.md").write_text(f"# {name}\n\n{report}\n", encoding="utf-8")
     save_model(checkpoint, tuned.model, base.tokenizer, facts, torch.float16)
     bundle = data_folder() / "models" / name if request.exports else None
     if bundle is not None:
-        _export(checkpoint, bundle)
+        _export(checkpoint, bundle, base.order or "none")
     return Outcome(checkpoint=checkpoint, bundle=bundle, name=name, report=report)
 
 
@@ -132,9 +134,10 @@ def _private(folder: Path) -> None:
     os.chmod(folder, 0o700)
 
 
-def _export(checkpoint: Path, bundle: Path) -> None:
+def _export(checkpoint: Path, bundle: Path, fim_order: str) -> None:
     """Export in a process of its own: training and export meet on disk only."""
     command = [sys.executable, "-m", "export", str(checkpoint), "--output", str(bundle)]
+    command += ["--fim-order", fim_order]
     # A bundle of the same name is replaced in one step, once the new one is whole and checked.
     done = subprocess.run([*command, "--name", bundle.name], check=False)
     if done.returncode != 0:

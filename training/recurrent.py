@@ -34,7 +34,7 @@ from server.plugins import Group, Plugins
 from training.checkpoint import latest_step, load_model
 from training.generate import RECURRENT_CTX
 from training.model import Recurrent
-from training.tokenizer import special_ids
+from training.tokenizer import end_id
 
 NAME = "recurrent"
 
@@ -150,7 +150,7 @@ def bundle_of(checkpoint: Path) -> Bundle:
         layout="portable",
         dtype="fp32",
         tensors=TensorNames(),
-        special_tokens=SpecialTokens(end=special_ids(tokenizer).end),
+        special_tokens=SpecialTokens(end=end_id(tokenizer)),
     )
     return Bundle(folder=checkpoint, manifest=manifest)
 

@@ -61,15 +61,32 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """Read `tokenizer.json`; text that spells a special token is encoded as plain text.
 
     Raises:
-        CheckpointError: the file is missing or is no tokenizer with our special tokens.
+        CheckpointError: the file is missing or is no tokenizer with GPT-2's end token.
     """
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as exc:  # tokenizers raises bare Exception, for a missing file too
         raise CheckpointError(f"{path}: no tokenizer can be read from it ({exc})") from exc
     tokenizer.encode_special_tokens = True
-    special_ids(tokenizer)
+    end_id(tokenizer)
     return tokenizer
+
+
+def end_id(tokenizer: Tokenizer) -> int:
+    """Return the id of the token that ends a text; every GPT-2 has it.
+
+    Raises:
+        CheckpointError: it is not in the vocabulary.
+    """
+    end: int | None = tokenizer.token_to_id(END)
+    if end is None:
+        raise CheckpointError(f"the tokenizer has no {END}")
+    return end
+
+
+def fills_in(tokenizer: Tokenizer) -> bool:
+    """Whether the vocabulary has the tokens for filling in the middle; GPT-2's own has none."""
+    return all(tokenizer.token_to_id(token) is not None for token in SPECIAL_TOKENS)
 
 
 def special_ids(tokenizer: Tokenizer) -> SpecialIds:

@@ -29,7 +29,7 @@ from training.optimizers import build_optimizers, load_state_tensors, set_lr
 from training.precision import matmul_dtype
 from training.processes import Processes
 from training.threads import OtherWork, threads_beside
-from training.tokenizer import bytes_per_id, special_ids
+from training.tokenizer import bytes_per_id, end_id
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Trainer:
         self.processes = Processes()
         self.device = self.processes.device
         if model is None:
-            end = special_ids(tokenizer).end
+            end = end_id(tokenizer)
             n_vocab = tokenizer.get_vocab_size()
             model = build_model(config.model, n_vocab, end, config.run.seed)
         self.model = model.to(self.device)

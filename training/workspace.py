@@ -22,7 +22,7 @@ from server.decoding.memory.stream import MAX_MATCH_TOKENS, TokenWidth
 from training.cutpoints import HeldOutFile, choose_files
 from training.generate import Reader
 from training.likelihood import NO_LIMIT, window_starts
-from training.tokenizer import bytes_per_id, encode, special_ids
+from training.tokenizer import bytes_per_id, encode, end_id
 
 INDEX_BYTES = 256_000_000  # More than any package of the corpus needs.
 
@@ -145,7 +145,7 @@ def _expected(
 ) -> Iterator[np.ndarray]:
     """Yield the log-probabilities [V] for each token of a text, in order."""
     n_ctx = min(n_ctx, Reader(model).n_ctx, NO_LIMIT)
-    ids = [special_ids(tokenizer).end, *own_ids]
+    ids = [end_id(tokenizer), *own_ids]
     for start, fresh in window_starts(len(own_ids), n_ctx):
         window = torch.tensor([ids[start : start + n_ctx + 1]])
         yield from model(window[:, :-1])[0, fresh:].float().log_softmax(-1).numpy()

@@ -10,6 +10,7 @@ import pytest
 from training.checkpoint import latest_step, load_model
 from training.cli import main
 from training.config import CONFIG_FOLDER
+from training.likelihood import score_text
 from training.lr_range import RangePoint, steepest_factor
 
 TINY = ["--config", str(CONFIG_FOLDER / "tiny.toml"), "--work"]
@@ -144,3 +145,15 @@ def test_the_steepest_place_lies_before_the_minimum() -> None:
         for i, (a, b) in enumerate(zip(losses, curve, strict=True))
     ]
     assert steepest_factor(points) == 10.0
+
+
+def test_a_network_that_learned_nothing_stands_in_tables(work: Path, tmp_path: Path) -> None:
+    folder = str(tmp_path / "untrained")
+    assert main(["init", *TINY, str(work), "--output", folder]) == 0
+    untrained, tokenizer = load_model(Path(folder))
+    trained, _ = load_model(latest_step(work / "runs/tiny") or work)
+    shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (untrained, trained)]
+    assert shapes[0] == shapes[1]
+    text = "def area(radius):\n    return 3.14 * radius * radius\n"
+    scores = [score_text(model, tokenizer, text).bits_per_byte for model in (untrained, trained)]
+    assert scores[1] < scores[0]

@@ -203,6 +203,17 @@ def test_a_corpus_is_split_by_package_and_tells_what_it_left_out(
     assert {"path", "version", "licence", "sha256", "split"} <= record[0].keys()
 
 
+def test_prose_is_read_along_and_other_files_are_not(manifest: Manifest, tmp_path: Path) -> None:
+    prose = "".join(f"The queue number {i} keeps its order, whatever comes.\n\n" for i in range(40))
+    write(tmp_path, "alpha/guide.rst", prose)
+    write(tmp_path, "alpha/README.md", f"# Queues\n\n{prose.replace('queue', 'stack')}")
+    write(tmp_path, "alpha/data.json", '{"queue": 1}\n' * 40)
+    build_corpus(manifest, tmp_path / "out")
+    kept = set(paths(tmp_path / "out", "train"))
+    assert {"alpha/guide.rst", "alpha/README.md"} <= kept
+    assert "alpha/data.json" not in kept
+
+
 def test_the_same_manifest_gives_the_same_bytes(manifest: Manifest, tmp_path: Path) -> None:
     build_corpus(manifest, tmp_path / "a")
     build_corpus(manifest, tmp_path / "b")
