@@ -195,13 +195,13 @@ def replaced_chars(text: str, request: CompletionRequest) -> int:
     if rest[0] not in ")]}" and rest[0] != open_quote(cursor_line):
         is_contained = len(rest) > 1 and rest.strip() in first_line(text)
         return len(rest) if is_contained else 0
-    n_replaced = 0
+    n_replaced, end = 0, 0
     for place in outer_closers(text, cursor_line, request.language):
         if rest[n_replaced : n_replaced + 1] != text[place]:
             break
-        n_replaced += 1
+        n_replaced, end = n_replaced + 1, place + 1
         following = text[place + 1 : place + 2]
         if following and following in ";,:" and rest[n_replaced : n_replaced + 1] == following:
             n_replaced += 1
     left = rest[n_replaced:]
-    return len(rest) if n_replaced and left and text.endswith(left) else n_replaced
+    return len(rest) if n_replaced and left and text[end:].endswith(left) else n_replaced

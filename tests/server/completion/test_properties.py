@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from server.completion.completer import Completer
@@ -61,6 +61,7 @@ def test_no_filter_lengthens(name: str, apply: object, text: str, asked: Complet
     assert len(again) <= len(shown)
 
 
+@example(asked=request("'", "'don'tx", "python"), text="don'tx")
 @given(asked=REQUESTS, text=TEXTS)
 def test_the_replaced_part_lies_on_the_cursors_line_and_is_in_the_text(
     asked: CompletionRequest, text: str

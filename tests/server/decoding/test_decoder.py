@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from server.completion.engine import EngineUsage
 from server.decoding.decoder import Decoder, Job
 from server.decoding.generate import PREFILL_CHUNK_TOKENS
+from server.decoding.kv_caches import KEPT_SHARE
 from server.decoding.prompt import Prompt
 from server.decoding.sampling import make_choose
 from server.errors import BackendFailedError
@@ -143,6 +146,37 @@ def test_a_cancelled_prefill_is_not_wasted() -> None:
     _, usage = run(decoder, job(prompt))
     assert usage.reused_tokens == PREFILL_CHUNK_TOKENS
     assert backend.n_prefilled == len(prompt)
+
+
+@given(
+    prompt=st.lists(st.integers(0, 255), min_size=1, max_size=12),
+    n_said=st.integers(0, 8),
+    n_kept=st.integers(0, 8),
+    forced=st.lists(st.integers(0, 255), max_size=4),
+    temperature=st.sampled_from([0.0, 0.8]),
+)
+@settings(max_examples=80, deadline=None)
+def test_forcing_what_was_typed_and_going_on_equals_a_fresh_prefill(
+    prompt: list[int], n_said: int, n_kept: int, forced: list[int], temperature: float
+) -> None:
+    """A typist leaves the answer in flight after a few of its tokens and types others."""
+    backend = FakeBackend(noisy)
+    decoder = Decoder(FakeBackends(backend), clock())
+    stream = decoder.run(job(prompt, temperature=temperature), EngineUsage())
+    said = [token.token_id for token in itertools.islice(stream, n_said)]
+    stream.close()
+    kept = said[:n_kept]
+    typed = [*prompt, *kept, *forced]
+    tokens, usage = run(decoder, job(typed, temperature=temperature))
+    fresh = Decoder(FakeBackends(FakeBackend(noisy)), clock())
+    assert tokens == run(fresh, job(typed, temperature=temperature))[0]
+    held = [*prompt, *said[:-1]] if said else []  # Of what was run; the last token never is.
+    n_common = next(
+        (n for n, pair in enumerate(zip(held, typed, strict=False)) if pair[0] != pair[1]),
+        min(len(held), len(typed)),
+    )
+    if n_common >= KEPT_SHARE * min(len(typed), len(held)):
+        assert usage.reused_tokens >= min(n_common, len(typed) - 1), "in the same cache"
 
 
 def test_two_answers_in_turn_do_not_touch_each_others_cache() -> None:

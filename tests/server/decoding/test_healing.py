@@ -18,7 +18,7 @@ from server.decoding.healing import (
     spelled,
 )
 from server.decoding.sampling import make_choose
-from server.decoding.tokenizer import Tokenizer
+from server.decoding.tokenizer import Detokenizer, Tokenizer
 from server.options import SamplingOptions
 
 WORDS = [
@@ -36,7 +36,8 @@ WORDS = [
     b"urn",
     b" x",
 ]
-SAMPLE = '''def count(values):
+SAMPLES = {
+    "python": '''def count(values):
     """Zähle die Werte 漢字 😀."""
     total = 0
     for value in values:
@@ -46,7 +47,14 @@ SAMPLE = '''def count(values):
 
 class Counter(object):
 \tname = "x"
-'''
+''',
+    "typescript": "const sum = (xs: T[]) => {\n  return xs.map((a) => `${a}😀`);\n};\n",
+    "go": "func (s *Set) Add() error {\n\tif err := s.f(); err != nil {\n\t\treturn err\n\t}\n}\n",
+    "c": '#include <stdio.h>\r\nint main(void) {\r\n\tprintf("%d\\n", a[0]->b);\r\n}\r\n',
+    "html": "<!DOCTYPE html>\n<p class='note'>Größe &amp; <b>mehr</b></p>\n<br/>\n",
+    "markdown": "# Über uns\n\nA smile 👩‍🚀😀, 漢字 and 🚀… e\u0301te\u0301.\n\n* one\n* two  \n",
+    "yaml": "services:\r\n  web:\r\n    ports: [80, 443]\r\n    # Kommentar\r\n",
+}
 
 
 @cache
@@ -145,8 +153,8 @@ def test_the_last_word_is_taken_back_as_far_as_its_tokens_are_text(
     assert count_healed(WORDS, ids, n_last_word_tokens) == expected
 
 
-def generate(healed: bytes, seed: int) -> bytes:
-    """Spell with random logits until the bytes are done."""
+def generate(healed: bytes, seed: int) -> list[int]:
+    """Return tokens that are chosen with random logits until the bytes are done."""
     tokenizer, vocabulary = embedded()
     generator = np.random.default_rng(seed)
     choose = make_choose(
@@ -156,21 +164,28 @@ def generate(healed: bytes, seed: int) -> bytes:
         forbidden_ids=vocabulary.silent_ids,
     )
     generated: list[int] = []
-    while len(said := spelled(tokenizer.token_bytes, generated)) < len(healed):
+    while len(spelled(tokenizer.token_bytes, generated)) < len(healed):
         logits = (4 * generator.normal(size=8192)).astype(np.float32)
         generated.append(choose(generated, logits).token_id)
-    return said
+    return generated
 
 
-@pytest.mark.parametrize("cut", range(1, len(SAMPLE) + 1))
-def test_every_cut_of_a_sample_is_given_back(cut: int) -> None:
+@pytest.mark.parametrize("language", SAMPLES)
+def test_every_cut_of_every_sample_is_given_back(language: str) -> None:
     tokenizer, _ = embedded()
-    ids = tokenizer.encode(SAMPLE[:cut])
-    n_healed = count_healed(tokenizer.token_bytes, ids, MAX_HEALED_TOKENS)
-    healed = spelled(tokenizer.token_bytes, ids[len(ids) - n_healed :])
-    assert n_healed > 0
-    assert SAMPLE[:cut].encode().endswith(healed)
-    assert generate(healed, seed=cut).startswith(healed)
+    sample = SAMPLES[language]
+    for cut in range(1, len(sample) + 1):
+        ids = tokenizer.encode(sample[:cut])
+        n_healed = count_healed(tokenizer.token_bytes, ids, MAX_HEALED_TOKENS)
+        healed = spelled(tokenizer.token_bytes, ids[len(ids) - n_healed :])
+        assert n_healed > 0
+        assert sample[:cut].encode().endswith(healed)
+        generated = generate(healed, seed=cut)
+        said = spelled(tokenizer.token_bytes, generated)
+        assert said.startswith(healed)
+        shown = Detokenizer(tokenizer.token_bytes, n_skipped=len(healed))
+        text = "".join(shown.add(token_id) for token_id in generated)
+        assert said[len(healed) :].startswith(text.encode()), "nothing that stands there already"
 
 
 @given(
@@ -178,4 +193,6 @@ def test_every_cut_of_a_sample_is_given_back(cut: int) -> None:
 )
 @settings(max_examples=100, deadline=None)
 def test_any_text_is_given_back(text: str, seed: int) -> None:
-    assert generate(text.encode(), seed).startswith(text.encode())
+    tokenizer, _ = embedded()
+    said = spelled(tokenizer.token_bytes, generate(text.encode(), seed))
+    assert said.startswith(text.encode())
