@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from server.completion.engine import EngineUsage, TextDelta
 from server.completion.filters import FilterChain
 from server.completion.generation import Generation, Offer
@@ -105,6 +107,27 @@ async def test_ratings_that_are_missing_leave_the_order() -> None:
     assert texts(waiting.candidates()) == ["one", "two"]
     waiting.rank([-5.0, -1.0])
     assert texts(waiting.candidates()) == ["two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "order"),
+    [
+        ([-2.0, -2.0], ["likely", "less"]),
+        ([-2.0, -1.9], ["likely", "less"]),
+        ([-2.0, -0.5], ["less", "likely"]),
+        ([-0.5, -2.0], ["likely", "less"]),
+    ],
+)
+async def test_candidates_are_ranked_by_themselves_and_by_what_follows_them(
+    ratings: list[float], order: list[str]
+) -> None:
+    waiting = pending(
+        offer("less", is_ended=True, logprob=-1.0), offer("likely", is_ended=True, logprob=-0.2)
+    )
+    waiting.refresh()
+    by_text = dict(zip(["likely", "less"], ratings, strict=True))
+    waiting.rank([by_text[one.text] for one, _ in waiting.offers])
+    assert texts(waiting.candidates()) == order
 
 
 async def test_usage_is_that_of_all_candidates_that_ran_together() -> None:
