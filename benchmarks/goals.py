@@ -138,9 +138,19 @@ PEER_GOALS = (
         reach=over("line", "ort", "transformers generate fp32", 0.1),
     ),
     Goal(
-        text="the same over llama.cpp's server: <= 0.5",
+        text="the same over llama.cpp, 8 bits, without its server's HTTP: <= 0.5",
         model="any",
-        reach=over("line", "ort", "llama.cpp", 0.5),
+        reach=over("line", "ort", "llama.cpp Q8_0", 0.5),
+    ),
+    Goal(
+        text="decode over llama.cpp, 8 bits: <= 1.0",
+        model="any",
+        reach=over("decode", "ort", "llama.cpp Q8_0", 1.0),
+    ),
+    Goal(
+        text="decode over CTranslate2, 8 bits: <= 1.0",
+        model="any",
+        reach=over("decode", "ort", "CTranslate2 int8", 1.0),
     ),
     Goal(
         text="decode over optimum's fp32 (of the same bits only with an fp32 bundle): <= 1.0",

@@ -1,94 +1,15 @@
-"""The same weights in other programs: each a subject that is measured in turn with our backends.
-
-Every peer is optional: one that is not installed or does not load is named as skipped. Peers that
-keep no cache between two calls prefill the whole prompt for a line: that is what using them costs.
-"""
+"""transformers and optimum as peers: the same checkpoint through their own `generate`."""
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.subjects import Subject, SubjectSpec, Task
-from benchmarks.throughput import DECODE_TOKENS, LINE_TOKENS
-from server.bundle import CHECKPOINT_FOLDER, Bundle, ModelSpec, read_bundle
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """A program to compare with."""
-
-    name: str
-    package: str
-    """What is imported."""
-    install: str
-    maker: str = ""
-    """Class in this module; empty: there is none yet, and the report says so."""
-
-
-PEERS = (
-    Peer(
-        name="transformers generate fp32",
-        package="transformers",
-        install="foretype[torch]",
-        maker="TransformersGenerate",
-    ),
-    Peer(
-        name="optimum ORTModelForCausalLM fp32",
-        package="optimum.onnxruntime",
-        install="foretype[torch]",
-        maker="OptimumGenerate",
-    ),
-    Peer(name="CTranslate2 int8", package="ctranslate2", install="ctranslate2"),
-    Peer(name="llama.cpp", package="llama_cpp", install="llama-cpp-python"),
-    Peer(
-        name="onnxruntime-genai",
-        package="onnxruntime_genai",
-        install="onnxruntime-genai",
-    ),
-)
-
-
-def peer_specs(base: SubjectSpec, bundle: Bundle) -> tuple[list[SubjectSpec], list[str]]:
-    """Return the peers that can be tried, and why the others are skipped.
-
-    Raises:
-        BenchmarkError: the bundle has no weights that a peer could read.
-    """
-    if bundle.checkpoint_path is None:
-        raise BenchmarkError(f"{bundle.folder} has no {CHECKPOINT_FOLDER} that peers could load")
-    specs, skipped = [], []
-    for peer in PEERS:
-        if not _is_installed(peer.package):
-            skipped.append(f"skipped: {peer.name} is not installed (pip install {peer.install})")
-        elif not peer.maker:
-            skipped.append(f"skipped: {peer.name} can't be driven by this benchmark yet")
-        else:
-            maker = f"benchmarks.peers:{peer.maker}"
-            specs.append(replace(base, name=peer.name, maker=maker, options={}))
-    return specs, skipped
-
-
-def list_tasks(spec: ModelSpec) -> tuple[Task, ...]:
-    """Return what every peer can be asked."""
-    n_prompt = min(512, spec.n_ctx - DECODE_TOKENS - 1)
-    return (
-        Task(name="prefill", n_prompt=n_prompt),
-        Task(name="decode", n_prompt=n_prompt, n_new=DECODE_TOKENS),
-        Task(name="line", n_prompt=n_prompt, n_new=LINE_TOKENS),
-    )
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # its parent is not there
-        return False
+from server.bundle import read_bundle
 
 
 class TransformersGenerate(Subject):
@@ -148,6 +69,19 @@ class TransformersGenerate(Subject):
             )
         # The first thing that a streamer is given is the prompt.
         return [1e3 * (when_s - started_s) for when_s in streamer.times_s[1:]]
+
+
+class CompiledGenerate(TransformersGenerate):
+    """`generate` over a cache of fixed size and a compiled forward pass, as its guide advises.
+
+    Source: https://huggingface.co/docs/transformers/llm_optims
+    """
+
+    def _load(self, checkpoint: Path) -> Any:
+        model = super()._load(checkpoint)
+        model.generation_config.cache_implementation = "static"
+        model.forward = self._torch.compile(model.forward)
+        return model
 
 
 class _Stopwatch:
