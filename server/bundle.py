@@ -220,6 +220,15 @@ def locate_bundle(model: str) -> Path:
     )
 
 
+def named_bundles() -> list[str]:
+    """Return the names of the bundles in the user's data directory; none if it can't be read."""
+    try:
+        folders = list(models_folder().iterdir())
+        return sorted(folder.name for folder in folders if (folder / MANIFEST_FILE).is_file())
+    except OSError:
+        return []
+
+
 def models_folder() -> Path:
     """Where bundles with a name live on this system."""
     return platformdirs.user_data_path("foretype", appauthor=False) / "models"

@@ -287,7 +287,8 @@ def apply_settings(
             hint = nearest_name(key, (camel_case(n) for n in known)).split("known:")[0].rstrip()
             warnings.append(f"unknown setting {key!r}{hint}".rstrip(";"))
         elif running and known[name].metadata["at_start"]:
-            if value != getattr(options, name):
+            present = getattr(options, name)
+            if value != (list(present) if isinstance(present, tuple) else present):
                 warnings.append(
                     f"{camel_case(name)} is read at start; restart the server to change it"
                 )

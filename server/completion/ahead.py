@@ -38,8 +38,12 @@ class Ahead:
         """Id of the completion that the editor showed last."""
 
     def shown(self, completion_id: str, options: Options) -> None:
-        """Count a completion that the editor showed; what comes after it is generated ahead."""
-        self._counters.shown += 1
+        """Count a completion that the editor showed, once; what comes after is generated ahead."""
+        found = self._documents.offered(completion_id)
+        if found is None or not found[0].was_shown:
+            self._counters.shown += 1
+        if found is not None:
+            found[0].was_shown = True
         self._last_shown = completion_id
         self._look_ahead(completion_id, options)
 

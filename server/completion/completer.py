@@ -55,6 +55,8 @@ class Completer:
         self._clock = clock or MonotonicClock()
         self._documents = OpenDocuments(options, plugins)
         self._ahead = Ahead(self._documents, self.counters, lambda: self._runs)
+        self._switched_off: set[str] = set()
+        """Documents that the user wants no completions in, until they are closed."""
         self._opened: dict[str, CompletionRequest] = {}
         """Places to warm that were named before there was an engine, by document."""
         self._room: EngineRoom | None = None
@@ -79,7 +81,10 @@ class Completer:
         """Load the engine in the background; `on_status` tells how it went."""
         self._loaded = asyncio.get_running_loop().create_future()
         self._room = EngineRoom(
-            on_loaded=self._on_loaded, on_growth=self._on_growth, on_hang=self._board.restarting
+            on_progress=self._board.loading,
+            on_loaded=self._on_loaded,
+            on_growth=self._on_growth,
+            on_hang=self._board.restarting,
         )
         self._answering = Answering(self._room, self._clock, self._show_activity)
         self._learning = WorkspaceLearning(
@@ -239,6 +244,7 @@ class Completer:
 
     def document_closed(self, document: str) -> None:
         """Forget a document."""
+        self._switched_off.discard(document)
         self._opened.pop(document, None)
         known = self._documents.close(document)
         if known is not None:
@@ -267,10 +273,10 @@ class Completer:
             self._room.learn(files, CancelToken())
 
     def _placed(self, request: CompletionRequest) -> CompletionRequest:
-        """Find out whether git ignores a request's file."""
-        if self._learning is None or not self._learning.ignores(request.location):
-            return request
-        return replace(request, is_ignored=True)
+        """Find out whether git ignores a request's file, and whether the user switched it off."""
+        if self._learning is not None and self._learning.ignores(request.location):
+            request = replace(request, is_ignored=True)
+        return replace(request, is_off=request.document in self._switched_off)
 
     def open_workspace(self, folders: Sequence[Path]) -> None:
         """Let the engine learn these folders, now or as soon as it is loaded."""
@@ -291,10 +297,27 @@ class Completer:
             self._learning.set_options(options)
         self._board.switched(is_enabled=options.enabled)
 
+    def is_switched_off(self, document: str) -> bool:
+        """Whether the user wants no completions in one document."""
+        return document in self._switched_off
+
+    def switch(self, document: str) -> None:
+        """Switch completions off for one document, or on again; until it is closed."""
+        self._switched_off ^= {document}
+
     # What the editor tells.
 
+    def look_at(self, request: CompletionRequest) -> None:
+        """Let the status say whether there is anything for a document that the user turns to.
+
+        Args:
+            request: at any place of it.
+        """
+        closed = closed_gate(self._placed(request), self._options)
+        self._board.gate(None if closed is None or closed.scope == "place" else closed)
+
     def shown(self, completion_id: str) -> None:
-        """Note that the editor showed a completion."""
+        """Note that the editor showed a completion; it may tell so each time that it grows."""
         self._ahead.shown(completion_id, self._options)
 
     def accepted(self, completion_id: str) -> None:

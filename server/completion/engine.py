@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -185,6 +185,17 @@ class CompletionEngine(ABC):
         Raises:
             CompletionServerError: it cannot be made; the message says what to set.
         """
+
+    @classmethod
+    def load_with_progress(
+        cls, options: Options, on_progress: Callable[[int], None]
+    ) -> CompletionEngine:
+        """Load it and say meanwhile how many percent are done; an engine may leave this out.
+
+        Raises:
+            CompletionServerError: as `load`.
+        """
+        return cls.load(options)
 
     @property
     @abstractmethod

@@ -39,6 +39,7 @@ class EngineRoom:
     """Owns the worker and the engine on it. Every method is called on the event loop.
 
     Args:
+        on_progress: is told how many percent of the loading are done.
         on_loaded: is told what runs, or why nothing does.
         on_growth: is called after a generation grew, ended or failed.
         on_hang: is told that the engine was given up, and why; `on_loaded` follows.
@@ -47,6 +48,7 @@ class EngineRoom:
     def __init__(
         self,
         *,
+        on_progress: Callable[[int], None] = lambda _: None,
         on_loaded: Callable[[EngineInfo | None, str], None],
         on_growth: Callable[[Generation], None],
         on_hang: Callable[[str], None],
@@ -54,6 +56,7 @@ class EngineRoom:
         self._loop = asyncio.get_running_loop()
         self._worker = Worker()
         self._engine: CompletionEngine | None = None
+        self._on_progress = on_progress
         self._on_loaded = on_loaded
         self._on_growth = on_growth
         self._on_hang = on_hang
@@ -71,7 +74,7 @@ class EngineRoom:
 
     def load(self, options: Options, plugins: Plugins) -> None:
         """Load the engine that the options name."""
-        self._source = EngineSource(options, plugins)
+        self._source = EngineSource(options, plugins, self._tell_progress)
         self._submit(self._load_job(self._source.load))
 
     def _load_job(self, load: Callable[[], CompletionEngine]) -> Job:
@@ -287,6 +290,10 @@ class EngineRoom:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
             logger.debug("the event loop is closed")
+
+    def _tell_progress(self, percent: int) -> None:
+        """Hand on, from the worker's thread, how much is loaded."""
+        self._post(self._on_progress, percent)
 
     def _loaded(self, worker: Worker, info: EngineInfo | None, error: str) -> None:
         if worker is not self._worker:

@@ -6,6 +6,7 @@ Runs on the worker's thread. Does not know how a hang is seen.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from server.completion.engine import CompletionEngine
@@ -20,11 +21,23 @@ _MAX_REPLACED = 3
 
 
 class EngineSource:
-    """Loads the engine of one server, again and again if it must be."""
+    """Loads the engine of one server, again and again if it must be.
 
-    def __init__(self, options: Options, plugins: Plugins) -> None:
+    Args:
+        options: name the engine.
+        plugins: where it comes from.
+        on_progress: is told how many percent of a load are done.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        plugins: Plugins,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._options = options
         self._plugins = plugins
+        self._on_progress = on_progress
         self._n_replaced = 0
 
     def load(self) -> CompletionEngine:
@@ -39,7 +52,7 @@ class EngineSource:
             self._plugins.block("engines", name, "it is no subclass of CompletionEngine")
             raise PluginError(f"engine {name!r} is no subclass of CompletionEngine")
         try:
-            return kind.load(self._options)
+            return kind.load_with_progress(self._options, self._on_progress)
         except CompletionServerError:
             raise
         except Exception as exc:  # a stranger's engine may raise anything

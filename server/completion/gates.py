@@ -56,6 +56,8 @@ def document_gate(request: CompletionRequest, options: Options) -> Closed | None
         return Closed(scope="off", reason="switched off")
     if not options.languages.get(request.language, options.languages.get("*", True)):
         return Closed(scope="off", reason=f"switched off for {request.language}")
+    if request.is_off:
+        return Closed(scope="off", reason="switched off for this file")
     pattern = denying_pattern(request.path, options.denied_paths)
     if pattern:
         return Closed(scope="document", reason=f"the path is denied by {pattern!r}")

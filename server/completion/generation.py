@@ -111,6 +111,8 @@ class Offer:
     confidence: float = 1.0
     is_complete: bool = False
     reason: str = ""
+    was_shown: bool = False
+    """The editor told that it showed it."""
     _given: str = ""
     """The longest text that was given out."""
 

@@ -43,6 +43,8 @@ class CompletionRequest:
     """The document's file, if it has one on this machine; for git's rules, never opened."""
     is_ignored: bool = False
     """Git ignores the file; the completer finds it out."""
+    is_off: bool = False
+    """The user switched completions off for the document; the completer knows it."""
     n_chars: int = 0
     """Length of the whole document."""
     trigger: Trigger = "automatic"

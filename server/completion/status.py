@@ -18,4 +18,6 @@ class Status:
 
     state: State
     message: str = ""
+    percent: int | None = None
+    """How much of the loading is done, in [0, 100]; None in every other state."""
     engine: EngineInfo | None = None

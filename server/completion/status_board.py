@@ -14,12 +14,17 @@ class StatusBoard:
     """The present status."""
 
     def __init__(self, on_status: Callable[[Status], None]) -> None:
-        self.status = Status(state="loading", message="the model is being loaded")
+        self.status = Status(state="loading", message="the model is being loaded", percent=0)
         self._on_status = on_status
 
     def announce(self) -> None:
         """Tell the status as it is."""
         self._on_status(self.status)
+
+    def loading(self, percent: int) -> None:
+        """Say how much of the loading is done."""
+        if self.status.state == "loading":
+            self._set(replace(self.status, percent=percent))
 
     def loaded(self, info: EngineInfo | None, error: str, *, is_enabled: bool) -> None:
         """Say what runs, or why nothing does."""
@@ -30,7 +35,8 @@ class StatusBoard:
 
     def restarting(self, reason: str) -> None:
         """Say that the engine was given up, and that another is being loaded."""
-        self._set(Status(state="loading", message=f"{reason}; another is loaded in its place"))
+        message = f"{reason}; another is loaded in its place"
+        self._set(Status(state="loading", message=message, percent=0))
 
     def switched(self, *, is_enabled: bool) -> None:
         """Say that completions were switched on or off, if they were to be had."""
@@ -39,7 +45,12 @@ class StatusBoard:
             self._set(Status(state=state, engine=self.status.engine))
 
     def gate(self, closed: Closed | None) -> None:
-        """Say why there is nothing for a document; a closed place is no news, an open one is."""
+        """Say why there is nothing for a document; a closed place is no news, an open one is.
+
+        Nor is any gate while there is no engine: that stays the reason.
+        """
+        if self.status.state in ("loading", "error"):
+            return
         if closed is None:
             if self.status.state in ("off", "inactive"):
                 self._set(Status(state="ready", engine=self.status.engine))

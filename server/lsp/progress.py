@@ -30,18 +30,24 @@ class WorkProgress:
         self._is_shown = False
         self._last: dict[str, Any] | None = None
 
-    async def begin(self, ask: Ask, title: str) -> None:
-        """Ask the client, and show the title where it agrees."""
+    async def begin(self, ask: Ask, title: str, percent: int | None = None) -> None:
+        """Ask the client, and show the title where it agrees.
+
+        Args:
+            ask: sends a request.
+            title: what the work is.
+            percent: how much is done, if that will be reported; clients ignore it later otherwise.
+        """
         if not await ask(types.WINDOW_WORK_DONE_PROGRESS_CREATE, {"token": self._token}):
             return
         self._is_shown = True
-        self._send({"kind": "begin", "title": title})
+        self._send({"kind": "begin", "title": title} | _percentage(percent))
         if self._last is not None:
             self._send(self._last)
 
-    def report(self, message: str) -> None:
-        """Say how far it is."""
-        self._send({"kind": "report", "message": message})
+    def report(self, message: str, percent: int | None = None) -> None:
+        """Say how far it is, and how many percent that is where somebody knows."""
+        self._send({"kind": "report", "message": message} | _percentage(percent))
 
     def end(self, message: str) -> None:
         """Say how it went."""
@@ -52,3 +58,7 @@ class WorkProgress:
             self._tell(types.PROGRESS, {"token": self._token, "value": value})
         else:
             self._last = value
+
+
+def _percentage(percent: int | None) -> dict[str, int]:
+    return {} if percent is None else {"percentage": percent}

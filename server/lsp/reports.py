@@ -31,6 +31,7 @@ class Reports:
         completer: Callable[[], Completer | None],
         is_enabled: Callable[[], bool],
         is_congested: Callable[[], bool],
+        on_loading: Callable[[int], None],
     ) -> None:
         """Report nothing by itself yet.
 
@@ -39,6 +40,7 @@ class Reports:
             completer: returns it, or None until there is one.
             is_enabled: whether completions are wanted.
             is_congested: whether the client reads more slowly than we write.
+            on_loading: is told how many percent of the model are loaded.
         """
         self.wants_status = False
         """The client opted in to being told."""
@@ -46,6 +48,7 @@ class Reports:
         self._completer = completer
         self._is_enabled = is_enabled
         self._is_congested = is_congested
+        self._on_loading = on_loading
         self._status_is_due = False
 
     def status(self, _: Any = None) -> dict[str, Any]:
@@ -64,8 +67,10 @@ class Reports:
             last=requests[-1] if requests else None,
         )
 
-    def on_status(self, _: Status) -> None:
+    def on_status(self, status: Status) -> None:
         """Tell a client that wants to know, once per turn of the loop."""
+        if status.percent is not None:
+            self._on_loading(status.percent)
         if self.wants_status and not self._status_is_due:
             self._status_is_due = True
             asyncio.get_running_loop().call_soon(self._send_status)

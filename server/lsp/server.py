@@ -1,6 +1,6 @@
 """The language server: the life of one client's conversation, and which part handles what.
 
-Handlers stand in the parts: `document_sync`, `workspace`, `settings`, `inline`, `reports`.
+Handlers stand in the parts: `document_sync`, `workspace`, `settings`, `inline`, `reports`, `choices`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pygls.exceptions import JsonRpcException
 from server import __version__
 from server.documents import Document
 from server.errors import told
+from server.lsp.choices import MENU, Choices
 from server.lsp.configuration import Configuration, Features
 from server.lsp.connection import Connection
 from server.lsp.convert import ACCEPTED_COMMAND
@@ -24,6 +25,7 @@ from server.lsp.document_sync import DocumentSync
 from server.lsp.editor import Editor
 from server.lsp.inline import InlineCompletions
 from server.lsp.lifeline import watch_parent
+from server.lsp.menu import SWITCH_COMMAND
 from server.lsp.notebook_sync import OPTIONS
 from server.lsp.positions import choose_encoding
 from server.lsp.progress import WorkProgress
@@ -62,6 +64,7 @@ class ForetypeServer(Host):
         self._background: set[asyncio.Task[None]] = set()
         self._exit_code: int | None = None
         self._stopped = asyncio.Event()
+        self._loading: WorkProgress | None = None
         self._reading: WorkProgress | None = None
         self._n_readings = 0
         self._make_parts(Configuration(command_line))
@@ -99,6 +102,13 @@ class ForetypeServer(Host):
             completer=completer,
             is_enabled=lambda: self._settings.options.enabled,
             is_congested=is_congested,
+            on_loading=self._show_percent,
+        )
+        self._choices = Choices(
+            documents=self.documents,
+            workspace=self._workspace,
+            completer=completer,
+            options=lambda: self._settings.options,
         )
 
     def _register(self) -> None:
@@ -109,7 +119,8 @@ class ForetypeServer(Host):
             types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: self._workspace.folders_changed,
             types.WORKSPACE_DID_CHANGE_WATCHED_FILES: self._workspace.files_changed,
             types.TEXT_DOCUMENT_DID_SAVE: self._workspace.saved,
-            STATUS: self._reports.status,
+            STATUS: self._status,
+            MENU: self._choices.menu,
             REQUESTS: self._reports.requests,
             TASKS: self._tasks,
             DID_SHOW: self._reports.shown,
@@ -126,7 +137,11 @@ class ForetypeServer(Host):
         def accepted(completion_id: str = "") -> None:  # pygls reads the annotations
             self._reports.accepted(completion_id)
 
+        def switch(uri: str = "") -> None:
+            self._choices.switch(uri)
+
         self.command(ACCEPTED_COMMAND)(accepted)
+        self.command(SWITCH_COMMAND)(switch)
 
     # The server's life.
 
@@ -245,12 +260,18 @@ class ForetypeServer(Host):
     # What the editor is shown.
 
     async def _show_loading(self, completer: Completer) -> None:
-        progress = WorkProgress(self._editor.tell, "foretype-loading")
-        await progress.begin(self._editor.may_show_progress, "Foretype: loading the model")
+        progress = self._loading = WorkProgress(self._editor.tell, "foretype-loading")
+        title, percent = "Foretype: loading the model", completer.status.percent
+        await progress.begin(self._editor.may_show_progress, title, percent)
         is_ready = await completer.wait_ready()
+        self._loading = None
         progress.end("ready" if is_ready else "not ready")
         if not is_ready:  # A start that fails is one message that says what to set.
             self._editor.show(completer.status.message)
+
+    def _show_percent(self, percent: int) -> None:
+        if self._loading is not None:
+            self._loading.report("", percent)
 
     def _show_reading(self, n_files: int | None) -> None:
         """Show how many files of the workspace were read; None: that was all."""
@@ -266,6 +287,10 @@ class ForetypeServer(Host):
             self._reading = WorkProgress(self._editor.tell, token)
             title = "Foretype: reading the workspace"
             self._in_background(self._reading.begin(self._editor.may_show_progress, title))
+
+    def _status(self, message: Any) -> dict[str, Any]:
+        self._choices.turn_to(message)
+        return self._reports.status()
 
     def _tasks(self, _: Any) -> dict[str, int]:
         return {

@@ -20,7 +20,11 @@ TITLES = (
 
 
 def title(status: Status) -> str:
-    """Return a few words for a status bar: model and device while completions come, else a name."""
+    """Return a few words for a status bar: model and device while completions come, else a name,
+    and how much of the model is loaded.
+    """
+    if status.percent is not None:
+        return f"{NAME} {status.percent}%"
     engine = status.engine
     if engine is None or status.state not in ("ready", "busy"):
         return NAME

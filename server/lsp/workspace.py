@@ -17,6 +17,7 @@ from server.lsp.watching import file_path, folder_paths, registration, split_cha
 
 if TYPE_CHECKING:
     from server.completion.completer import Completer
+    from server.completion.request import CompletionRequest
     from server.completion.workspace_learning import WorkspaceLearning
 
 
@@ -103,10 +104,14 @@ class Workspace:
     def opened(self, document: Document) -> None:
         """Warm what a completion at a document's end would need, and learn its text."""
         if (completer := self._completer()) is not None:
-            last = document.n_lines - 1
-            point = Point(last, len(document.line(last)))
-            completer.warm(convert.completion_request(document, point, self.folders))
+            completer.warm(self.request_at_end(document))
         self.changed(document)
+
+    def request_at_end(self, document: Document) -> CompletionRequest:
+        """Return the request that typing at a document's end would make."""
+        last = document.n_lines - 1
+        point = Point(last, len(document.line(last)))
+        return convert.completion_request(document, point, self.folders)
 
     def changed(self, document: Document) -> None:
         """Learn a document's text."""

@@ -214,6 +214,34 @@ def test_what_the_editor_tells_is_counted() -> None:
         }
 
 
+def test_the_menu_switches_a_document_off_and_on() -> None:
+    with Client.start(*FAST) as client:
+        client.initialize({"languages": {"go": False}})
+        client.wait_ready()
+        client.open(URI, "x = ")
+        for label, n_items in (("Turn Off for This File", 0), ("Turn On for This File", 1)):
+            entry = client.request("foretype/menu", {"uri": URI})["entries"][0]
+            assert entry["label"] == label
+            action = {"command": entry["command"], "arguments": entry["arguments"]}
+            client.request("workspace/executeCommand", action)
+            assert len(client.complete(URI, 0, 4)) == n_items
+        entries = client.request("foretype/menu", {})["entries"]
+        assert [entry["id"] for entry in entries] == ["toggle", "chooseModel"]
+
+
+def test_the_status_is_that_of_the_document_that_is_asked_about() -> None:
+    with Client.start(*FAST) as client:
+        client.initialize({"languages": {"go": False}})
+        client.wait_ready()
+        client.open(URI, "x = ")
+        client.open("file:///workspace/a.go", "x := ", "go")
+        assert (
+            client.request("foretype/status", {"uri": "file:///workspace/a.go"})["state"] == "off"
+        )
+        assert client.request("foretype/status", {})["state"] == "off"
+        assert client.request("foretype/status", {"uri": URI})["state"] == "ready"
+
+
 def test_the_embedded_model_completes() -> None:
     with Client.start() as client:
         client.initialize()

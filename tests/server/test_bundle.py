@@ -27,6 +27,7 @@ from server.bundle import (
     TensorNames,
     locate_bundle,
     manifest_text,
+    named_bundles,
     parse_manifest,
     read_bundle,
     record_file,
@@ -107,6 +108,17 @@ def test_bundle_is_found_by_path_and_by_name(bundle: Path, monkeypatch: pytest.M
 
     assert locate_bundle(str(bundle)) == bundle
     assert locate_bundle(bundle.name) == bundle
+
+
+def test_the_bundles_with_a_name_are_those_with_a_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.bundle.models_folder", lambda: tmp_path / "models")
+    assert named_bundles() == []
+    for name in ("starcoder", "gpt2"):
+        make_bundle(tmp_path / "models" / name)
+    (tmp_path / "models" / "begun").mkdir()
+    assert named_bundles() == ["gpt2", "starcoder"]
 
 
 @pytest.mark.parametrize("name", ["nothing-here", "~no-such-user/x", "x" * 5000, "a\0b"])

@@ -15,7 +15,7 @@ import {
 import { CursorLineItem, goesAlong, itemAfterTyping } from "./growth";
 
 /** Below this the trigger command ignores its arguments, so only finished text is shown. */
-const GROWS_SINCE = [1, 106] as const;
+const GROWS_SINCE = "1.106";
 /** A trigger not acted on in this time was overtaken; measured: VS Code takes about 60 ms. */
 const TRIGGER_TIMEOUT_MS = 400;
 /** VS Code must have taken the last answer before it is asked again; chosen by trial. */
@@ -33,7 +33,6 @@ class Answer {
   grown: Promise<void>;
   private wake!: () => void;
   private readonly line: string;
-  private readonly shown = new Set<string>();
 
   constructor(
     readonly document: vscode.TextDocument,
@@ -87,12 +86,6 @@ class Answer {
       return left ? [[item, left] as [InlineCompletionItem, CursorLineItem]] : [];
     });
   }
-
-  /** Whether an item is handed out for the first time, by the id that the server gave it. */
-  isNew(item: InlineCompletionItem): boolean {
-    const id = String(item.command?.arguments?.[0]);
-    return !this.shown.has(id) && this.shown.add(id) !== undefined;
-  }
 }
 
 export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Disposable {
@@ -102,16 +95,14 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
   private isBehind = false;
   private isGrowing = false;
   private nRequests = 0;
-  private readonly grows: boolean;
+  private readonly grows =
+    vscode.version.localeCompare(GROWS_SINCE, undefined, { numeric: true }) >= 0;
 
   constructor(
     private readonly extensionId: string,
     private readonly selector: vscode.DocumentSelector,
     private readonly client: () => LanguageClient | undefined,
-    private readonly isMuted: (document: vscode.TextDocument) => boolean,
   ) {
-    const [major = 0, minor = 0] = vscode.version.split(".").map(Number);
-    this.grows = major > GROWS_SINCE[0] || (major === GROWS_SINCE[0] && minor >= GROWS_SINCE[1]);
     this.registration = this.register();
   }
 
@@ -124,7 +115,7 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     this.isBehind = false; // All that is there is handed out now; a trigger more would only disturb.
     this.settle();
     const client = this.client();
-    if (!client?.isRunning() || this.isMuted(document)) return [];
+    if (!client?.isRunning()) return [];
     let answer = this.answer;
     const isAsked = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
     if (
@@ -137,9 +128,10 @@ export class GhostText implements vscode.InlineCompletionItemProvider, vscode.Di
     }
     while (!answer.isDone && answer.at(document, position).length === 0) await answer.grown;
     if (token.isCancellationRequested || this.answer !== answer) return [];
-    return answer.at(document, position).map(([item, left]) => {
-      if (answer.isNew(item))
-        void client.sendNotification("textDocument/didShowCompletion", { item });
+    const offered = answer.at(document, position);
+    if (offered[0])
+      void client.sendNotification("textDocument/didShowCompletion", { item: offered[0][0] });
+    return offered.map(([item, left]) => {
       const replaced = item.range ? item.range.end.character - item.range.start.character : 0;
       const range = new vscode.Range(
         position.line,

@@ -1,7 +1,9 @@
 /** Finds a Python that has Foretype's server, or makes an environment for it. */
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
 import * as path from "node:path";
+import { createInterface } from "node:readline";
 import * as vscode from "vscode";
 
 export interface ServerCommand {
@@ -9,30 +11,52 @@ export interface ServerCommand {
   args: string[];
 }
 
-/** There is no server to start; the message says what to set. */
-export class NoServerError extends Error {}
-
 /** With a folder of our own as `cwd`: a folder `server` of the workspace is never imported. */
 export const SAFE_ENV = { ...process.env, PYTHONSAFEPATH: "1" };
 
 const CHECK_TIMEOUT_MS = 30_000;
 const IS_WINDOWS = process.platform === "win32";
 const PYTHONS = IS_WINDOWS ? ["py", "python"] : ["python3", "python", "python3.12", "python3.11"];
-const IS_NEW_ENOUGH =
-  "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed')";
-const HAS_FORETYPE = `${IS_NEW_ENOUGH}
-from importlib.util import find_spec
-find_spec('server.options') or sys.exit('Foretype is not installed there')`;
-const CAN_MAKE_ENVIRONMENT = `${IS_NEW_ENOUGH}; import ensurepip, venv`;
+const HAS_FORETYPE = "import importlib.metadata as metadata; metadata.version('foretype')";
+const CAN_MAKE_ENVIRONMENT =
+  "import ensurepip, sys, venv; sys.version_info >= (3, 11) or sys.exit('older than 3.11')";
 
-/** Return why a command fails, in one line, or undefined if it doesn't. */
-function complaint(command: string, args: string[], cwd: string): Promise<string | undefined> {
-  const options = { cwd, env: SAFE_ENV, timeout: CHECK_TIMEOUT_MS };
-  return new Promise((resolve) =>
-    execFile(command, args, options, (error, _, stderr) =>
-      resolve(error ? stderr.trim().split("\n").pop() || error.message : undefined),
-    ),
-  );
+/** Run a program, showing each line that it writes; if it fails, its last line is the error. */
+async function run(
+  command: string,
+  args: string[],
+  { cwd, signal, show }: { cwd: string; signal: AbortSignal; show?: (line: string) => void },
+): Promise<void> {
+  const options = { cwd, signal, env: SAFE_ENV };
+  const child = spawn(command, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+  let last = "";
+  const read = (line: string): void => show?.((last = line));
+  for (const input of [child.stdout, child.stderr]) createInterface({ input }).on("line", read);
+  const [code] = await once(child, "close");
+  if (code !== 0) throw new Error(last || `${command} ended with ${code}`);
+}
+
+/**
+ * Return the first program whose check goes well; the log says why others are not taken.
+ *
+ * @throws what the last one said.
+ */
+async function firstThatRuns(
+  candidates: (Partial<ServerCommand> & { check: string[] })[],
+  cwd: string,
+  log: vscode.LogOutputChannel,
+): Promise<ServerCommand> {
+  let reason = "";
+  for (const { command, args = [], check } of candidates) {
+    if (!command) continue;
+    try {
+      await run(command, check, { cwd, signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) });
+      return { command, args };
+    } catch (error) {
+      log.info(`Not ${command}: ${(reason = (error as Error).message)}`);
+    }
+  }
+  throw new Error(reason);
 }
 
 /**
@@ -57,7 +81,7 @@ const privatePython = (storage: string): string =>
  * `foretype-server` on the search path, our own environment.
  *
  * @param storage a folder of the extension's own; programs are started there.
- * @throws NoServerError
+ * @throws if there is none; the message says what to set.
  */
 export async function findServer(
   storage: string,
@@ -70,75 +94,55 @@ export async function findServer(
     ? [{ command: set, ...asModule }]
     : [
         { command: await chosenInterpreter(), ...asModule },
-        { command: "foretype-server", args: [], check: ["--version"] },
+        { command: "foretype-server", check: ["--version"] },
         { command: privatePython(storage), ...asModule },
       ];
-  for (const { command, args, check } of candidates) {
-    const reason = command && (await complaint(command, check, storage));
-    if (command && !reason) return { command, args };
-    if (command) log.info(`No server from ${command}: ${reason}`);
-    if (set) {
-      throw new NoServerError(
-        `Foretype can't run with ${set}, which foretype.client.interpreter names: ${reason}`,
-      );
-    }
-  }
-  throw new NoServerError(
-    "Foretype's server is not installed. Set foretype.client.interpreter to a Python that has " +
-      "it, or let Foretype make an environment of its own.",
-  );
+  return firstThatRuns(candidates, storage, log).catch((error: Error) => {
+    throw new Error(
+      set
+        ? `Foretype can't run with ${set}, which foretype.client.interpreter names: ${error.message}`
+        : "Foretype's server is not installed. Set foretype.client.interpreter to a Python that " +
+            "has it, or let Foretype make an environment of its own.",
+    );
+  });
 }
 
 /** Make our own environment with pip, showing progress; the user has agreed. */
 export async function installServer(storage: string, log: vscode.LogOutputChannel): Promise<void> {
   await mkdir(storage, { recursive: true });
-  const python = await findPython(storage);
-  const requirement = vscode.workspace.getConfiguration("foretype.client").get("requirement", "");
-  const where = { location: vscode.ProgressLocation.Notification, title: "Foretype" };
-  await vscode.window.withProgress({ ...where, cancellable: true }, async (progress, token) => {
-    const run = (command: string, args: string[]): Promise<void> =>
-      runShown(command, args, storage, token, (message) => {
-        log.info(message);
-        progress.report({ message });
-      });
-    await run(python, ["-m", "venv", "--clear", path.join(storage, "server")]);
-    await run(privatePython(storage), ["-m", "pip", "install", "--progress-bar=off", requirement]);
+  const pythons = [await chosenInterpreter(), ...PYTHONS].map((command) => ({
+    command,
+    args: ["-m", "venv", "--clear", path.join(storage, "server")],
+    check: ["-c", CAN_MAKE_ENVIRONMENT],
+  }));
+  const makeEnvironment = await firstThatRuns(pythons, storage, log).catch(() => {
+    throw new Error(
+      "Foretype found no Python 3.11 or newer with venv and pip. Install one and try again, " +
+        "or set foretype.client.interpreter.",
+    );
   });
-}
-
-async function findPython(storage: string): Promise<string> {
-  for (const python of [await chosenInterpreter(), ...PYTHONS]) {
-    if (python && !(await complaint(python, ["-c", CAN_MAKE_ENVIRONMENT], storage))) return python;
-  }
-  throw new NoServerError(
-    "Foretype found no Python 3.11 or newer with venv and pip. Install one and try again, " +
-      "or set foretype.client.interpreter.",
-  );
-}
-
-/** Run a program line by line; its last line is the error if it fails. */
-function runShown(
-  command: string,
-  args: string[],
-  cwd: string,
-  token: vscode.CancellationToken,
-  show: (line: string) => void,
-): Promise<void> {
-  show([command, ...args].join(" "));
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd, env: SAFE_ENV, stdio: ["ignore", "pipe", "pipe"] });
-    let last = "";
-    const read = (data: Buffer): void => {
-      for (const line of data.toString().split(/\r?\n/).filter(Boolean)) show((last = line));
+  const requirement = vscode.workspace.getConfiguration("foretype.client").get("requirement", "");
+  const install = {
+    command: privatePython(storage),
+    args: ["-m", "pip", "install", "--progress-bar=off", requirement],
+  };
+  const location = vscode.ProgressLocation.Notification;
+  const shown = { location, title: "Foretype", cancellable: true };
+  await vscode.window.withProgress(shown, async (progress, token) => {
+    const abort = new AbortController();
+    token.onCancellationRequested(() => abort.abort());
+    const show = (message: string): void => {
+      log.info(message);
+      progress.report({ message });
     };
-    child.stdout.on("data", read);
-    child.stderr.on("data", read);
-    token.onCancellationRequested(() => child.kill());
-    child.on("error", reject);
-    child.on("close", (code) => {
-      if (code === 0) resolve();
-      else if (token.isCancellationRequested) reject(new vscode.CancellationError());
-      else reject(new Error(`Foretype's environment could not be made: ${last}`));
-    });
+    for (const { command, args } of [makeEnvironment, install]) {
+      show([command, ...args].join(" "));
+      await run(command, args, { cwd: storage, signal: abort.signal, show }).catch(
+        (error: Error) => {
+          if (token.isCancellationRequested) throw new vscode.CancellationError();
+          throw new Error(`Foretype's environment could not be made: ${error.message}`);
+        },
+      );
+    }
   });
 }

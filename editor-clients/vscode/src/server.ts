@@ -8,7 +8,7 @@ import {
   LanguageClientOptions,
   TransportKind,
 } from "vscode-languageclient/node";
-import { findServer, installServer, NoServerError, SAFE_ENV } from "./interpreter";
+import { findServer, installServer, SAFE_ENV } from "./interpreter";
 import type { Status } from "./statusBar";
 
 /** A server that ends more often than this in three minutes stays down. */
@@ -22,28 +22,16 @@ class QuietClient extends LanguageClient {
   }
 }
 
-/** All settings of the server; `foretype.client` is ours alone. */
-export function serverSettings(): Record<string, unknown> {
-  const { client: _, ...settings } = vscode.workspace
-    .getConfiguration()
-    .get<Record<string, unknown>>("foretype", {});
-  return settings;
-}
-
-export class Server implements vscode.Disposable {
+export class Server {
   client: LanguageClient | undefined;
   readonly log = vscode.window.createOutputChannel("Foretype", { log: true });
-  private readonly changed = new vscode.EventEmitter<Status>();
-  private readonly progressed = new vscode.EventEmitter<number | undefined>();
-  readonly onStatus = this.changed.event;
-  /** Percent of a model that is loading, undefined when it's done. */
-  readonly onProgress = this.progressed.event;
   private turn: Promise<void> = Promise.resolve();
   private crashes: number[] = [];
 
   constructor(
     private readonly storage: string,
-    private readonly selector: vscode.DocumentFilter[],
+    private readonly documents: { scheme: string }[],
+    private readonly onStatus: (status: Status) => void,
   ) {}
 
   /** Start, or stop and start anew with what is set now. */
@@ -60,22 +48,16 @@ export class Server implements vscode.Disposable {
     });
   }
 
-  /** Hand changed settings to the server, or start it anew if they choose what runs. */
-  settingsChanged(
-    event: vscode.ConfigurationChangeEvent,
-    { properties }: { properties: Record<string, { scope: string }> },
-  ): void {
-    const atStart = Object.keys(properties).filter((name) => properties[name]?.scope === "machine");
-    const settings = { foretype: serverSettings() };
-    if (atStart.some((name) => event.affectsConfiguration(name))) void this.restart();
-    else if (event.affectsConfiguration("foretype"))
-      void this.client?.sendNotification("workspace/didChangeConfiguration", { settings });
+  /** Send a request of our own protocol; undefined if no server runs. */
+  async ask<T>(method: string, params: object = {}): Promise<T | undefined> {
+    return this.client?.isRunning() ? this.client.sendRequest<T>(method, params) : undefined;
   }
 
-  /** The last requests as a table of text, with their times and reasons. */
-  async lastRequests(): Promise<string> {
-    const answer = await this.client?.sendRequest<{ table: string }>("foretype/requests");
-    return answer?.table ?? "No server runs.\n";
+  /** Let the status be that of the document that the user turns to. */
+  async turnTo(document?: vscode.TextDocument): Promise<void> {
+    if (!document || !this.documents.some(({ scheme }) => scheme === document.uri.scheme)) return;
+    const status = await this.ask<Status>("foretype/status", { uri: document.uri.toString() });
+    if (status) this.onStatus(status);
   }
 
   async dispose(): Promise<void> {
@@ -89,7 +71,7 @@ export class Server implements vscode.Disposable {
 
   private async replaceClient(): Promise<void> {
     await this.stopClient();
-    this.changed.fire({ state: "loading" });
+    this.onStatus({ state: "loading" });
     const executable = await findServer(this.storage, this.log);
     this.log.info(`Starting ${executable.command} ${executable.args.join(" ")}`);
     const options = { cwd: this.storage, env: SAFE_ENV };
@@ -99,7 +81,7 @@ export class Server implements vscode.Disposable {
       { ...executable, transport: TransportKind.stdio, options },
       this.clientOptions(() => client === this.client && this.crashed()),
     );
-    client.onNotification("foretype/status", (status: Status) => this.changed.fire(status));
+    client.onNotification("foretype/status", this.onStatus);
     await client.start().catch((error: unknown) => {
       throw new Error(
         `Foretype's server did not start: ${error instanceof Error ? error.message : String(error)}. ` +
@@ -108,23 +90,18 @@ export class Server implements vscode.Disposable {
     });
     this.client = client;
     void vscode.commands.executeCommand("setContext", "foretype.isRunning", true);
-    client.sendRequest<Status>("foretype/status").then(
-      (status) => this.changed.fire(status),
-      (error: unknown) => this.log.warn(`No status: ${String(error)}`),
-    );
   }
 
   private clientOptions(onClosed: () => void): LanguageClientOptions {
     return {
-      documentSelector: this.selector as LanguageClientOptions["documentSelector"],
+      documentSelector: this.documents,
       outputChannel: this.log,
-      initializationOptions: { ...serverSettings(), streaming: true, status: true },
-      middleware: {
-        provideInlineCompletionItems: () => [], // `GhostText` asks instead.
-        handleWorkDoneProgress: (_, value) =>
-          this.progressed.fire("percentage" in value ? value.percentage : undefined),
-        workspace: { configuration: ({ items }) => items.map(serverSettings) },
+      initializationOptions: {
+        ...vscode.workspace.getConfiguration().get<object>("foretype"),
+        streaming: true,
+        status: true,
       },
+      middleware: { provideInlineCompletionItems: () => [] }, // `GhostText` asks instead.
       initializationFailedHandler: () => false, // It is told once, by `fail`.
       errorHandler: {
         error: () => ({ action: ErrorAction.Continue, handled: true }),
@@ -165,22 +142,16 @@ export class Server implements vscode.Disposable {
   /** Show an error once, with what to do about it. */
   private fail(error: unknown): void {
     const message = error instanceof Error ? error.message : String(error);
-    this.changed.fire({ state: "error", facts: [`error: ${message}`] });
+    this.onStatus({ state: "error", facts: [`error: ${message}`] });
     if (error instanceof vscode.CancellationError) return;
     this.log.error(message);
-    const actions = {
+    const actions: Record<string, string> = {
+      "Install Server": "foretype.install",
       "Set Interpreter": "foretype.setInterpreter",
       "Show Log": "foretype.showLog",
     };
-    const offered =
-      error instanceof NoServerError
-        ? { "Install Server": "foretype.install", ...actions }
-        : actions;
     void vscode.window
-      .showErrorMessage(message, ...Object.keys(offered))
-      .then(
-        (choice) =>
-          choice && vscode.commands.executeCommand(offered[choice as keyof typeof offered]),
-      );
+      .showErrorMessage(message, ...Object.keys(actions))
+      .then((choice) => choice && vscode.commands.executeCommand(actions[choice]!));
   }
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -46,6 +46,7 @@ from server.options import Options
 logger = logging.getLogger(__name__)
 
 N_FIM_TOKENS = 3
+READ_PERCENT = 50
 DEFAULT_MEMORY_BYTES = Options().memory_bytes
 MAX_DOCUMENTS = 32  # Whose windows are remembered: a few kilobytes each. Guessed.
 MAX_WINDOWS = 4  # Of one document, so that going back and forth finds what was prefilled. Guessed.
@@ -126,7 +127,15 @@ class LocalEngine(CompletionEngine):
 
         A backend that nobody knows is passed over for `auto`; the log and the status say so.
         """
+        return cls.load_with_progress(options, lambda _: None)
+
+    @classmethod
+    def load_with_progress(
+        cls, options: Options, on_progress: Callable[[int], None]
+    ) -> LocalEngine:
+        """Load it; half is done when the bundle is read and checked, by the number of steps."""
         bundle = read_bundle(locate_bundle(options.model))
+        on_progress(READ_PERCENT)
         try:
             backends = BackendChoice.from_options(bundle, options)
         except UnknownBackendError as exc:

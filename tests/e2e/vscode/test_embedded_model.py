@@ -33,7 +33,7 @@ def test_the_embedded_model_completes_a_file(
     server = start_code_server(machine_settings={"foretype.client.interpreter": sys.executable})
     window = open_window(server, tmp_path)
     assert "cpu" in window.wait_for_status("ready", 90)
-    assert "Foretype: loading" in "".join(window.status_states)
+    assert "Foretype: loading | Foretype 50%" in window.status_states
     window.open("words.py")
     window.type("    lines = text.")
     offered = window.wait_for_ghost()

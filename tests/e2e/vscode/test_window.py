@@ -72,17 +72,18 @@ def test_the_status_bar_goes_through_its_states(window: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "n_settings"), [("for This File", 0), ("for python", 1), ("Everywhere", 1)]
+    ("where", "told_by"),
+    [
+        ("for This File", "workspace/executeCommand"),
+        ("for python", "workspace/didChangeConfiguration"),
+        ("Everywhere", "workspace/didChangeConfiguration"),
+    ],
 )
-def test_the_menu_switches_off_and_on(
-    window: Any, record: Any, where: str, n_settings: int
-) -> None:
+def test_the_menu_switches_off_and_on(window: Any, record: Any, where: str, told_by: str) -> None:
     def switch(entry: str) -> None:
-        n_told = record.count("workspace/didChangeConfiguration") + n_settings
+        n_told = record.count(told_by)
         window.menu(entry)
-        window.wait_until(
-            lambda: record.count("workspace/didChangeConfiguration") >= n_told, "the server knows"
-        )
+        window.wait_until(lambda: record.count(told_by) > n_told, "the server knows")
 
     window.open("menu_right.py")
     switch(f"Turn Off {where}")
@@ -96,6 +97,23 @@ def test_the_menu_switches_off_and_on(
     window.clear()
 
 
+def test_what_is_switched_off_leaves_the_screen_and_the_status_follows_the_editor(
+    window: Any,
+) -> None:
+    window.open("menu_left.py")
+    window.type("def a")
+    window.wait_for_ghost("return total")
+    window.command("Foretype: Turn On or Off for This File")
+    window.wait_for_status("Foretype: off")
+    window.wait_until(lambda: window.ghost == "", "the ghost text is gone")
+    window.open("states_right.py")
+    window.wait_for_status("Foretype: ready")
+    window.reveal("menu_left.py")
+    window.wait_for_status("Foretype: off")
+    window.command("Foretype: Turn On or Off for This File")
+    window.wait_for_status("Foretype: ready")
+
+
 def test_the_status_bar_opens_the_menu_and_the_menu_the_last_requests(window: Any) -> None:
     window.page.locator('[id="foretype.foretype.foretype.status"] a').click()
     window.page.locator(".quick-input-list").get_by_text("Show the Last Requests").wait_for()
@@ -104,6 +122,13 @@ def test_the_status_bar_opens_the_menu_and_the_menu_the_last_requests(window: An
     window.page.locator(".view-lines").get_by_text("source").wait_for()
     window.screenshot("requests")
     window.command("View: Close Editor")
+
+
+def test_the_log_is_shown(window: Any) -> None:
+    window.menu("Show the Log")
+    window.page.locator("[id='workbench.panel.output']").get_by_text("Starting").first.wait_for()
+    window.screenshot("log", top=370, bottom=600)
+    window.command("View: Close Panel")
 
 
 def test_the_walkthrough_says_how_to_begin(window: Any) -> None:
@@ -150,11 +175,13 @@ def test_another_model_starts_the_server_anew(window: Any, record: Any) -> None:
 
     assert model() == ""
     window.menu("Choose a Model")
+    window.page.locator(".quick-input-list .monaco-list-row", has_text="in use").wait_for()
+    window.choose("Another")
     window.fill("no-such-model")
     window.wait_until(lambda: model() == "no-such-model", "a server for the other model")
     window.wait_for_status("Foretype")
     window.menu("Choose a Model")
-    window.fill("")
+    window.choose("The embedded model")
     window.wait_until(lambda: model() == "", "a server for the embedded model")
     window.wait_for_status("ready", 60)
 

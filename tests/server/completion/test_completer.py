@@ -376,7 +376,9 @@ async def test_status_goes_from_loading_over_busy_to_ready() -> None:
     async with room() as r:
         await r.ask("def $0")
         await until(lambda: r.completer.is_idle)
-        assert [status.state for status in r.statuses] == ["loading", "ready", "busy", "ready"]
+        states = [(status.state, status.percent) for status in r.statuses]
+        assert states[0] == ("loading", 0)
+        assert states[1:] == [("ready", None), ("busy", None), ("ready", None)]
 
 
 async def test_switching_off_and_on_again() -> None:
@@ -433,6 +435,49 @@ async def test_a_closed_document_is_forgotten_by_the_engine_too() -> None:
         await until(lambda: r.completer.is_idle)
         assert r.engine.forgotten == ["file:///a.py"]
         assert (await r.ask("def $0")).source == "model"
+
+
+async def test_a_document_is_switched_off_and_on_and_the_others_are_not() -> None:
+    async with room() as r:
+        r.completer.switch("file:///a.py")
+        assert (await r.ask("def $0")).reason == "switched off for this file"
+        assert r.statuses[-1].state == "off"
+        assert (await r.ask("def $0", document="file:///b.py")).candidates
+        r.completer.switch("file:///a.py")
+        assert (await r.ask("def $0")).candidates
+
+
+async def test_a_document_that_was_switched_off_is_on_when_it_is_opened_again() -> None:
+    async with room() as r:
+        r.completer.switch("file:///a.py")
+        r.completer.document_closed("file:///a.py")
+        assert (await r.ask("def $0")).candidates
+
+
+async def test_the_status_is_that_of_the_document_that_the_user_turns_to() -> None:
+    async with room() as r:
+        r.completer.look_at(request("KEY=$0", path=".env"))
+        assert r.statuses[-1].state == "inactive"
+        r.completer.look_at(request("$0"))
+        assert r.statuses[-1].state == "ready"
+        assert r.engine.streams == []
+
+
+async def test_what_is_off_does_not_hide_that_no_engine_runs() -> None:
+    """The status was `ready` after switching off and on, though nothing could be completed."""
+    async with room(load_error=BundleError("no manifest.json in /models/x")) as r:
+        for is_enabled in (False, True):
+            r.completer.set_options(replace(NO_WAIT, enabled=is_enabled))
+            await r.ask("def $0")
+            assert r.completer.status.state == "error"
+
+
+async def test_text_that_is_shown_again_as_it_grows_is_counted_once() -> None:
+    async with room() as r:
+        (candidate,) = (await r.ask("def area(radius):\n    return $0\n")).candidates
+        r.completer.shown(candidate.id)
+        r.completer.shown(candidate.id)
+        assert r.completer.counters.shown == 1
 
 
 async def test_what_an_editor_tells_is_counted_and_ids_that_nobody_knows_do_no_harm() -> None:

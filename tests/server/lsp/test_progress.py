@@ -41,6 +41,15 @@ async def test_a_client_that_agrees_sees_how_far_it_is() -> None:
     ]
 
 
+async def test_percent_is_given_from_the_begin_on() -> None:
+    editor = Editor(agrees=True)
+    editor.may_answer.set()
+    progress = WorkProgress(editor.tell, "work")
+    await progress.begin(editor.ask, "Loading", 0)
+    progress.report("half of it", 50)
+    assert [value["percentage"] for value in editor.shown] == [0, 50]
+
+
 async def test_work_that_ended_before_the_client_agreed_begins_and_ends() -> None:
     editor = Editor(agrees=True)
     progress = WorkProgress(editor.tell, "work")

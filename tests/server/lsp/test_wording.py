@@ -42,6 +42,10 @@ def test_the_title_is_a_name_while_none_come(state: Any) -> None:
     assert wording.title(Status(state=state)) == "Foretype"
 
 
+def test_the_title_says_how_much_of_the_model_is_loaded() -> None:
+    assert wording.title(Status(state="loading", percent=50)) == "Foretype 50%"
+
+
 def test_an_engine_without_a_model_is_called_by_its_name() -> None:
     status = Status(state="ready", engine=EngineInfo(engine="scripted", model=""))
     assert wording.title(status) == "scripted"
