@@ -25,6 +25,8 @@ PLUGIN_SOURCES = {
 }
 MODULES = {"server", "export", "training", "benchmarks"}
 
+PICTURE_BYTES = 100_000
+
 
 class Block(NamedTuple):
     """A fenced block of code: where it stands, its language and its text."""
@@ -103,6 +105,16 @@ def test_links_in_the_documents_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize(
+    "picture", sorted((ROOT / "docs" / "images").iterdir()), ids=lambda p: p.name
+)
+def test_a_picture_is_shown_by_some_page_and_is_small(picture: Path) -> None:
+    assert any(f"images/{picture.name})" in page.read_text(encoding="utf-8") for page in PAGES)
+    if picture.suffix == ".png":
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert picture.stat().st_size < PICTURE_BYTES
 
 
 def test_the_settings_page_is_what_the_settings_say() -> None:

@@ -1,6 +1,7 @@
 """The language server: the life of one client's conversation, and which part handles what.
 
-Handlers stand in the parts: `document_sync`, `workspace`, `settings`, `inline`, `reports`, `choices`.
+Handlers stand in the parts: `document_sync`, `workspace`, `settings`, `inline`, `reports` and
+`choices`.
 """
 
 from __future__ import annotations
@@ -271,7 +272,7 @@ class ForetypeServer(Host):
 
     def _show_percent(self, percent: int) -> None:
         if self._loading is not None:
-            self._loading.report("", percent)
+            self._loading.report(f"{percent}%", percent)
 
     def _show_reading(self, n_files: int | None) -> None:
         """Show how many files of the workspace were read; None: that was all."""

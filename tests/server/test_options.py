@@ -67,3 +67,8 @@ def test_a_running_server_refuses_settings_that_choose_what_runs() -> None:
     assert options.max_lines == 2
     assert warnings == ["model is read at start; restart the server to change it"]
     assert apply_settings(Options(), {"model": ""}, running=True)[1] == []
+
+
+def test_an_empty_list_that_is_read_at_start_is_not_told_to_differ() -> None:
+    """Each start of VS Code, which sends all settings, put a warning into its log."""
+    assert apply_settings(Options(), {"blockedPlugins": []}, running=True)[1] == []

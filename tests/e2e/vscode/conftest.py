@@ -6,6 +6,7 @@ scripts/vscode-package bring what they run, and without it they are skipped with
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pytest
+from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -31,6 +33,9 @@ ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".cache" / "vscode"
 CLIENT = ROOT / "editor-clients" / "vscode"
 PACKAGE = CLIENT / "foretype.vsix"
+
+FRAME_MS = 700
+"""How long one picture of a moving one is shown; chosen so that it can be read."""
 
 T = TypeVar("T")
 
@@ -58,6 +63,15 @@ USER_SETTINGS = {
     "security.workspace.trust.startupPrompt": "never",
 }
 """Nothing of VS Code's own moves or asks while a test looks."""
+
+KEYS = [
+    {
+        "key": "ctrl+alt+l",
+        "command": "editor.action.inlineSuggest.acceptNextLine",
+        "when": "inlineSuggestionVisible",
+    }
+]
+"""What VS Code has no key for."""
 
 SAMPLER = """() => {
   const parts = '.ghost-text-decoration, .ghost-text-decoration-preview, .ghost-text';
@@ -168,6 +182,7 @@ class CodeServer:
             file = self.folder / "data" / name / "settings.json"
             file.parent.mkdir(parents=True)
             file.write_text(json.dumps(settings))
+        (self.folder / "data" / "User" / "keybindings.json").write_text(json.dumps(KEYS))
 
     def address(self, workspace: Path) -> str:
         """Return the address of a window on a folder or a `.code-workspace` file."""
@@ -331,12 +346,27 @@ class Window:
         """Press a button of the message in the corner."""
         self.page.locator(".notification-toast").get_by_role("button", name=button).click()
 
-    def screenshot(self, name: str, *, left: int = 278, top: int = 62, bottom: int = 300) -> None:
-        """Keep a part of the screen as vscode-NAME.png, where IMAGES says or beside the logs."""
-        folder = Path(os.environ.get("IMAGES", self.server.folder))
+    def picture(self, *, left: int = 278, top: int = 62, bottom: int = 300) -> Image.Image:
+        """Return a part of the screen, in few enough colours for a small file."""
         part = {"x": left, "y": top, "width": 900 - left, "height": bottom - top}
+        shot = Image.open(io.BytesIO(self.page.screenshot(clip=part, animations="disabled")))
+        return shot.convert("RGB").quantize(colors=128, dither=Image.Dither.NONE)
+
+    def screenshot(self, name: str, **part: int) -> None:
+        """Keep a part of the screen as vscode-NAME.png, where IMAGES says or beside the logs."""
+        self.keep(name, [self.picture(**part)])
+
+    def keep(self, name: str, pictures: Sequence[Image.Image]) -> None:
+        """Keep pictures as one that moves, the last one for longer."""
+        first, *more = (picture.convert("RGB") for picture in pictures)
+        folder = Path(os.environ.get("IMAGES", self.server.folder))
+        times = [*(FRAME_MS for _ in more), 4 * FRAME_MS] if more else None
+        moving: dict[str, Any] = {"save_all": True, "append_images": more, "duration": times}
         path = folder / f"vscode-{name}.png"
-        self.page.screenshot(path=path, clip=part, animations="disabled")
+        if more:
+            first.save(path, optimize=True, **moving)
+        else:
+            pictures[0].save(path, optimize=True)
 
 
 class Record:

@@ -14,7 +14,7 @@ FUNCTION = "def add(a, b):\n    total = a + b\n    return total"
 FILES = {
     "grows.py": "", "along.py": "", "while_growing.py": "", "diverges.py": "", "brackets.py": "",
     "crlf.py": "# one\r\n", "emoji.py": "# 🎉🎈\n", "cycles.py": "", "midway.py": "",
-    "word.py": "", "escape.py": "",
+    "word.py": "", "escape.py": "", "line.py": "", "asked.py": "",
 }  # fmt: skip
 
 
@@ -64,18 +64,21 @@ def test_it_grows_without_a_blank_frame_and_tab_accepts_it(
     with scripted.held():
         window.type("def a")
         window.wait_for_ghost("a, b")
-        window.screenshot("growing")
-    window.wait_for_ghost("return total")
+        pictures = [window.picture(bottom=200)]
+    while "return total" not in window.ghost:
+        pictures.append(window.picture(bottom=200))
+    pictures.append(window.picture(bottom=200))
     states = grown(window.states)
     assert len(states) >= 3
     assert "" not in states
     for before, after in pairwise(states):
         assert extends(before, after)
+    assert record.count("textDocument/didShowCompletion") >= 1
     n_accepted = record.count("workspace/executeCommand")
     window.press("Tab")
     window.wait_for_saved("grows.py", FUNCTION)
     assert record.count("workspace/executeCommand") == n_accepted + 1
-    window.screenshot("accepted")
+    window.keep("growing", [*pictures, window.picture(bottom=200)])
 
 
 def test_typing_along_keeps_it_without_a_new_request(window: Any, record: Any) -> None:
@@ -184,6 +187,30 @@ def test_the_next_word_is_accepted_and_the_rest_stays(window: Any, record: Any) 
     window.wait_for_saved("word.py", "def add")
     assert window.wait_for_ghost("(a, b):").startswith("(a, b):")
     assert record.n_requests == n_requests
+
+
+def test_the_next_line_is_accepted_and_the_rest_stays(window: Any, record: Any) -> None:
+    window.open("line.py")
+    window.type("def a")
+    window.wait_for_ghost("return total")
+    n_requests = record.n_requests
+    window.press("Control+Alt+KeyL")
+    window.wait_for_saved("line.py", "def add(a, b):\n")
+    assert "return total" in window.wait_for_ghost("total = a + b")
+    assert record.n_requests == n_requests
+
+
+def test_it_can_be_asked_for(window: Any, record: Any) -> None:
+    window.open("asked.py")
+    window.type("def a")
+    window.wait_for_ghost("return total")
+    window.press("Escape")
+    window.wait_until(lambda: window.ghost == "", "it is dropped")
+    window.command("Trigger Inline Suggestion")
+    window.wait_for_ghost("return total")
+    asked = record.messages("textDocument/inlineCompletion")[-1]["params"]
+    assert asked["context"]["triggerKind"] == 1
+    assert "partialResultToken" not in asked
 
 
 def test_escape_ends_it_while_it_grows(window: Any, record: Any, scripted: Any) -> None:

@@ -52,6 +52,7 @@ def window(server: Any, open_window: Callable[..., Any], tmp_path_factory: Any) 
         (folder / name).mkdir()
         for file in ("states", "menu", "killed", "settings"):
             (folder / name / f"{file}_{name}.py").write_text("")
+    (folder / "left" / ".env").write_text("")
     (folder / "left" / "cells.ipynb").write_text(json.dumps(NOTEBOOK))
     workspace = folder / "both.code-workspace"
     workspace.write_text(json.dumps({"folders": [{"path": "left"}, {"path": "right"}]}))
@@ -108,6 +109,8 @@ def test_what_is_switched_off_leaves_the_screen_and_the_status_follows_the_edito
     window.wait_until(lambda: window.ghost == "", "the ghost text is gone")
     window.open("states_right.py")
     window.wait_for_status("Foretype: ready")
+    window.open(".env")
+    window.wait_for_status("Foretype: inactive")
     window.reveal("menu_left.py")
     window.wait_for_status("Foretype: off")
     window.command("Foretype: Turn On or Off for This File")
@@ -128,7 +131,7 @@ def test_the_log_is_shown(window: Any) -> None:
     window.menu("Show the Log")
     window.page.locator("[id='workbench.panel.output']").get_by_text("Starting").first.wait_for()
     window.screenshot("log", top=370, bottom=600)
-    window.command("View: Close Panel")
+    window.command("View: Toggle Panel Visibility")
 
 
 def test_the_walkthrough_says_how_to_begin(window: Any) -> None:
@@ -179,7 +182,7 @@ def test_another_model_starts_the_server_anew(window: Any, record: Any) -> None:
     window.choose("Another")
     window.fill("no-such-model")
     window.wait_until(lambda: model() == "no-such-model", "a server for the other model")
-    window.wait_for_status("Foretype")
+    window.wait_for_status("ready", 60)
     window.menu("Choose a Model")
     window.choose("The embedded model")
     window.wait_until(lambda: model() == "", "a server for the embedded model")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.completion.engine import EngineInfo, EngineRequest, TextDelta
+from server.completion.engine import CompletionEngine, EngineInfo, EngineRequest, TextDelta
 from server.completion.engine_room import EngineRoom
 from server.completion.generation import Generation
 from server.completion.request import CompletionRequest
@@ -25,11 +25,13 @@ class Bench:
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
         self.loaded: list[tuple[EngineInfo | None, str]] = []
+        self.percents: list[int] = []
         self.grown: list[Generation] = []
         self.hung: list[str] = []
         self.plugins = FakePlugins()
         self.plugins.provide("engines", "fake", engine.as_plugin())
         self.room = EngineRoom(
+            on_progress=self.percents.append,
             on_loaded=lambda info, error: self.loaded.append((info, error)),
             on_growth=self.grown.append,
             on_hang=self.hung.append,
@@ -59,6 +61,22 @@ async def bench() -> AsyncIterator[Bench]:
     await opened.load()
     yield opened
     await opened.room.close()
+
+
+async def test_an_engine_may_say_how_much_of_it_is_loaded() -> None:
+    class Slow(FakeEngine):
+        @classmethod
+        def load_with_progress(
+            cls, options: Options, on_progress: Callable[[int], None]
+        ) -> CompletionEngine:
+            on_progress(50)
+            return cls(lambda _: [])
+
+    slow = Bench(Slow(lambda _: []))
+    slow.plugins.provide("engines", "fake", Slow)
+    await slow.load()
+    assert slow.percents == [50]
+    await slow.room.close()
 
 
 async def test_text_that_comes_after_a_stop_is_not_added(bench: Bench) -> None:
