@@ -275,6 +275,8 @@ class Window:
     def menu(self, label: str) -> None:
         """Take an entry of Foretype's menu."""
         self.command("Foretype: Show the Menu")
+        # The palette is still there for a moment, with commands of similar names.
+        self.page.locator(".quick-input-title").get_by_text("Foretype", exact=True).wait_for()
         self.choose(label)
 
     def choose(self, label: str) -> None:
