@@ -81,6 +81,13 @@ def make_parser() -> argparse.ArgumentParser:
     _add_measuring(memory)
     memory.add_argument("--tokens", type=int, default=2_000_000, help="of the workspace")
 
+    accuracy = commands.add_parser("accuracy", help="what fewer bits cost, against fp32 PyTorch")
+    accuracy.set_defaults(run=_accuracy)
+    _add_measuring(accuracy)
+    accuracy.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="texts that no model was trained on"
+    )
+
     peers = commands.add_parser("peers", help="the same weights in other programs")
     peers.set_defaults(run=_peers)
     _add_measuring(peers)
@@ -241,6 +248,25 @@ def _memory(arguments: argparse.Namespace, command: str, console: Console) -> No
     recorder = _recorder("memory", command, arguments, bundle, n_tokens=plan.n_tokens)
     with _bar(console, memory.N_PARTS) as step:
         memory.measure(recorder, bundle, plan, step)
+    _finish(recorder, arguments, console)
+
+
+def _accuracy(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from tempfile import TemporaryDirectory
+
+    from benchmarks import accuracy
+
+    bundle = _open(arguments, console)
+    try:
+        texts = [path.read_text(encoding="utf-8") for path in arguments.files]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BenchmarkError(f"a text can't be read: {exc}") from exc
+    recorder = _recorder("accuracy", command, arguments, bundle)
+    with TemporaryDirectory() as folder, _bar(console, 2 * len(accuracy.DTYPES) + 1) as step:
+        bundles, notes = accuracy.export_all(bundle, Path(folder), step)
+        recorder.notes += notes
+        passages = accuracy.list_passages(bundle, texts)
+        accuracy.measure(recorder, bundles, passages, arguments.threads, step)
     _finish(recorder, arguments, console)
 
 
