@@ -113,6 +113,14 @@ def make_parser() -> argparse.ArgumentParser:
     soak.add_argument("--minutes", type=float, default=0.0, help="per server; 0: 10, short: 0.2")
     soak.add_argument("--fake", action="store_true", help="only the server without a model")
 
+    fuzz = commands.add_parser("fuzz", help="any bytes over what reads a stranger's; needs [fuzz]")
+    fuzz.set_defaults(run=_fuzz)
+    fuzz.add_argument("--seconds", type=int, default=60, help="per target")
+    fuzz.add_argument("--target", action="append", default=[], help="all, if none is named")
+    fuzz.add_argument("--seed", type=int, default=0)
+    fuzz.add_argument("--output", type=Path, metavar="FILE.json", help="write the results")
+    fuzz.set_defaults(plot=None)
+
     report = commands.add_parser("report", help="show, draw and compare results files")
     report.set_defaults(run=_report)
     report.add_argument("files", nargs="*", type=Path, metavar="RESULTS.json")
@@ -462,6 +470,21 @@ def _soak(arguments: argparse.Namespace, command: str, console: Console) -> None
     _finish(recorder, arguments, console)
     if wrongs:
         raise BenchmarkError("; ".join(wrongs))
+
+
+def _fuzz(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks.fuzz import fuzz
+    from benchmarks.fuzz_targets import TARGETS
+
+    names = arguments.target or list(TARGETS)
+    settings = {"seconds": arguments.seconds, "targets": names}
+    recorder = Recorder(kind="fuzz", command=command, seed=arguments.seed, settings=settings)
+    with _bar(console, len(names)) as step:
+        found = fuzz(recorder, names, seconds=arguments.seconds, seed=arguments.seed, step=step)
+    recorder.notes += found
+    _finish(recorder, arguments, console)
+    if found:
+        raise BenchmarkError("; ".join(found))
 
 
 def _report(arguments: argparse.Namespace, command: str, console: Console) -> None:

@@ -83,7 +83,7 @@ class Tokenizer:
         """
         try:
             return cls(path.read_text(encoding="utf-8"), n_vocab, special_ids)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        except Exception as exc:  # A stranger's file: it may be wrong in any way.
             raise BundleError(
                 f"{path} is no tokenizer that can be read ({exc}); export the model again"
             ) from exc
@@ -222,7 +222,7 @@ def _stages(part: dict[str, Any] | None) -> list[dict[str, Any]]:
         return []
     if part["type"] != "Sequence":
         return [part]
-    members = next(value for value in part.values() if isinstance(value, list))
+    members = next((value for value in part.values() if isinstance(value, list)), ())
     return [stage for member in members for stage in _stages(member)]
 
 

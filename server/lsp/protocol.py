@@ -123,6 +123,8 @@ class Protocol(LanguageServerProtocol):
             refusal = JsonRpcInvalidRequest("the server is initialized")
         elif method != types.INITIALIZE and not self._is_initialized:
             refusal = JsonRpcServerNotInitialized("the first request is `initialize`")
+        elif _is_notification(method):
+            refusal = JsonRpcInvalidRequest(f"{method} is a notification, which has no id")
         elif msg_id in self._running:
             refusal = JsonRpcInvalidRequest("another request has this id")
         structured = None
@@ -293,6 +295,11 @@ class Protocol(LanguageServerProtocol):
     ) -> None:
         """Drop the notebook from our store."""
         self._server.documents.notebooks.close(params.notebook_document.uri)
+
+
+def _is_notification(method: str) -> bool:
+    """Whether the protocol knows the method as one that has no answer."""
+    return method in types.METHOD_TO_TYPES and types.METHOD_TO_TYPES[method][1] is None
 
 
 def _envelope(message: dict[str, Json]) -> dict[str, Json]:

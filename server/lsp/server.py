@@ -64,6 +64,7 @@ class ForetypeServer(Host):
         self._connection: Connection | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._exit_code: int | None = None
+        self._is_started = False
         self._stopped = asyncio.Event()
         self._loading: WorkProgress | None = None
         self._reading: WorkProgress | None = None
@@ -230,7 +231,9 @@ class ForetypeServer(Host):
         return tell
 
     def _initialized(self, _: types.InitializedParams) -> None:
-        self._in_background(self._start())
+        if not self._is_started:  # A client that says it twice would have two models loaded.
+            self._is_started = True
+            self._in_background(self._start())
 
     async def _start(self) -> None:
         # Not imported before: the editor waits for the answer to `initialize`.

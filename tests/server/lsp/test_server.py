@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from server.completion.completer import Completer
 from server.lsp.server import ForetypeServer
 from server.options import Options
@@ -72,3 +74,28 @@ async def test_a_document_closed_before_its_request_is_begun_is_not_remembered()
     assert served.completer.requests[-1].reason == "the document was closed"
     assert served.completer.n_documents == 0
     await served.completer.close()
+
+
+async def test_an_editor_that_is_initialized_twice_has_one_engine_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by the fuzzer: each time loaded a model of its own, and none was given back."""
+    served = Served(FakeEngine())
+    starts: list[int] = []
+
+    async def start() -> None:
+        starts.append(1)
+
+    monkeypatch.setattr(served.server, "_start", start)
+    for _ in range(3):
+        served.tell("initialized", {})
+    await asyncio.sleep(0)
+    assert len(starts) == 1
+
+
+async def test_a_notification_with_an_id_is_refused() -> None:
+    """Found by the fuzzer: it was handled, and who asked waited for ever."""
+    served = Served(FakeEngine())
+    for method in ("textDocument/didClose", "exit", "initialized", "$/cancelRequest"):
+        served.ask(method, {"textDocument": {"uri": URI}, "id": 1})
+        assert [one["error"]["code"] for one in served.answers(method)] == [-32600]
