@@ -59,7 +59,7 @@ class Answering:
             await done_within(pending.settled, ends_s - self._clock.now(), self._clock)
             if pending.is_complete and pending.may_rank:
                 await self._rank(pending, ends_s - self._clock.now())
-        if pending.settled.done() and pending.settled.result() == "superseded":
+        if pending.is_superseded:
             return replace(_SUPERSEDED, source=source)
         candidates = pending.candidates()
         how = pending.settled.result() if pending.settled.done() else "complete"

@@ -46,7 +46,7 @@ class Document:
         """Make way for a newer request."""
         self.ahead = None
         if self.pending is not None:
-            self.pending.settle("superseded")
+            self.pending.supersede()
             self.end(self.pending)
 
     def end(self, pending: Pending) -> None:

@@ -42,6 +42,8 @@ class Pending:
     """The generations on which the engine worked for this request."""
     preparing: CancelToken | None = None
     """Stops the warming before the candidates, or the rating after them."""
+    is_superseded: bool = False
+    """A newer request of the document came, be it after all was there."""
     _given: tuple[Candidate, ...] = field(default=())
 
     @property
@@ -58,6 +60,11 @@ class Pending:
         """End the wait; the first one to say so wins."""
         if not self.settled.done():
             self.settled.set_result(how)
+
+    def supersede(self) -> None:
+        """Make way for a newer request, whose answer may be on its way first."""
+        self.is_superseded = True
+        self.settle("superseded")
 
     def refresh(self) -> None:
         """Take over what was generated since, tell the client of growth, end the wait if it is."""
@@ -120,7 +127,9 @@ class Pending:
         )
 
     def _is_worth_it(self, offer: Offer, best: float) -> bool:
-        return offer.is_complete and offer.confidence >= _FAR_BEHIND * best
+        """Whether a further candidate is shown; what was shown once is never taken back."""
+        is_near = offer.confidence >= _FAR_BEHIND * best
+        return offer.is_complete and (is_near or any(one.id == offer.id for one in self._given))
 
     def reason(self) -> str:
         """Why there is nothing to give out."""

@@ -157,3 +157,17 @@ async def test_a_candidate_that_is_far_less_likely_than_the_best_is_left_out() -
     alone = pending(noise)
     alone.refresh()
     assert texts(alone.candidates()) == ["zzz"]
+
+
+async def test_a_candidate_that_was_shown_is_kept_when_a_better_one_comes() -> None:
+    """It had been dropped for the better one, which then stood in its place: a flicker."""
+    grown: list[tuple[Candidate, ...]] = []
+    nothing, likely = offer("  ", is_ended=True, logprob=-9.0), offer()
+    noise = offer("zzz", is_ended=True, logprob=-4.0)
+    waiting = pending(nothing, noise, likely, grown=grown)
+    waiting.refresh()
+    assert texts(grown[-1]) == ["zzz"]
+    likely.generation.add(TextDelta(text="one", logprob=-0.1))
+    likely.generation.is_ended = True
+    waiting.refresh()
+    assert texts(waiting.candidates()) == ["zzz", "one"]
