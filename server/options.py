@@ -190,8 +190,9 @@ class Options:
         3, "Candidates on an explicit request; typing gets one.", minimum=1, maximum=10
     )
     min_confidence: float = setting(
-        0.0,
-        "Least mean probability per token of a completion that is shown while typing.",
+        0.3,
+        "Least probability of each piece of a completion that is shown while typing: it is cut "
+        "before the first one below; 0 shows everything.",
         minimum=0.0,
         maximum=1.0,
     )

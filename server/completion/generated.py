@@ -45,7 +45,7 @@ class Generated:
                 request.prefix.startswith(offer.prefix)
                 and offer.text.startswith(typed)
                 and same_suffix(offer.suffix, request.suffix, typed)
-                and offer.settings.without_occasion == settings.without_occasion
+                and settings.may_keep(offer.settings)
             )
             if is_along and offer.text[len(typed) :].strip() and (typed or place == 0):
                 return offer, len(typed)

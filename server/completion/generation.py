@@ -11,13 +11,14 @@ import uuid
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
+from server.completion.confidence import sure_chars
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage, TextDelta
 from server.completion.filters import FilterChain
 from server.completion.languages import without_half_word
 from server.completion.offer_settings import OfferSettings
 from server.completion.request import Candidate, CompletionRequest
 from server.completion.stopping import StopRules, find_end
-from server.completion.trimming import confident_chars, longest_copy, present, replaced_chars
+from server.completion.trimming import longest_copy, present, replaced_chars
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -136,8 +137,10 @@ class Offer:
         own = deltas_from(deltas, self.start)
         text = "".join(delta.text for delta in own)
         end = find_end(text, self.rules)
-        n_chars = len(text) if end is None else end
-        return end is not None or confident_chars(own, n_chars, self.min_confidence)[0] < n_chars
+        if end is not None:
+            return True
+        sure = sure_chars(own, len(text), self.min_confidence, is_final=False)
+        return sure is not None and sure < len(text)
 
     def update(self) -> None:
         """Take over what was generated since."""

@@ -43,13 +43,16 @@ class OfferSettings:
     is_explicit: bool = False
     follows_accept: bool = False
 
-    @property
-    def without_occasion(self) -> OfferSettings:
-        """The same but for who asked, and for which of several candidates."""
-        generation = replace(self.generation, candidate=0)
-        return replace(
-            self, generation=generation, min_confidence=0.0, is_explicit=False, follows_accept=False
-        )
+    def may_keep(self, shown: OfferSettings) -> bool:
+        """Whether what was shown by some settings may stay for who types along by these.
+
+        Who asked, and which of several candidates it is, may differ.
+        """
+        generation = replace(shown.generation, candidate=0)
+        kept = replace(shown, generation=generation, follows_accept=self.follows_accept)
+        if shown.is_explicit:
+            kept = replace(kept, min_confidence=self.min_confidence, is_explicit=self.is_explicit)
+        return kept == self
 
 
 def offer_settings(

@@ -6,15 +6,20 @@ is the same for text that still grows and for text that is finished.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.completion.brackets import open_quote, outer_closers
+from server.completion.confidence import (
+    cut_unsure,
+    mean_probability,
+    sure_chars,
+    without_unfinished,
+)
 from server.completion.engine import CopySource, TextDelta
 from server.completion.filters import UNFINISHED_SECRET, Draft, is_telling, may_say_again
-from server.completion.languages import first_line, last_line, without_half_word
+from server.completion.languages import first_line, last_line
 from server.completion.request import CompletionRequest
 from server.completion.stopping import StopRules, find_end
 
@@ -24,7 +29,6 @@ growing text (guessed: some hundred lines)."""
 _CUT_FOR_GOOD_CHARS = 40
 """More than a filter takes back for a while, such as white space or a closing tag (guessed)."""
 _UNFINISHED_TOKEN = re.compile(r"<[|｜]?[\w▁ /-]{0,40}[|｜]?$")  # noqa: RUF001 - DeepSeek's bars
-_WORD_TAIL = re.compile(r"\w+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +60,23 @@ def present(
         deltas: the generated pieces, the first one right after the cursor.
         rules: where it ends.
         filters: what shortens the text before it is shown.
-        min_confidence: the text is cut before the mean probability falls below; 0 cuts nothing.
+        min_confidence: the text is cut where it is less sure; 0 cuts nothing.
         is_ended: nothing more will come.
     """
     raw = "".join(delta.text for delta in deltas)
     end = find_end(raw, rules, is_ended=is_ended)
     text = raw if end is None else raw[:end]
-    sure, confidence = confident_chars(deltas, len(text), min_confidence)
-    is_unsure = sure < len(text)
+    sure = sure_chars(deltas, len(text), min_confidence, is_final=end is not None)
+    is_unsure = sure is not None and sure < len(text)
     is_complete = end is not None or is_unsure
-    if is_unsure:
-        text = without_half_word(text, sure)
+    confidence = mean_probability(deltas, len(text) if sure is None else sure)
+    if sure is None:
+        text = ""
+    elif is_unsure:
+        text = cut_unsure(text, sure)
     elif not is_complete:
-        text = without_pending(text, request, rules, holds_word=min_confidence > 0)
+        kept = without_unfinished(text) if min_confidence > 0 else text
+        text = without_pending(kept, request, rules)
     draft = Draft(
         text=text,
         prefix=request.prefix[-NEAR_CHARS:],
@@ -94,28 +102,6 @@ def _why_nothing(raw: str, text: str, is_unsure: bool) -> str:
     return "the line is complete" if "\n" in raw else "the model has nothing to add"
 
 
-def confident_chars(
-    deltas: Sequence[TextDelta], n_chars: int, min_confidence: float
-) -> tuple[int, float]:
-    """Return how many characters are sure enough, and the mean probability per piece of those.
-
-    The text ends before the first piece that takes the running mean below `min_confidence`.
-    """
-    total = 0.0
-    mean = 1.0
-    start = 0
-    for count, delta in enumerate(deltas, 1):
-        if start >= n_chars:
-            break
-        total += delta.logprob
-        confidence = math.exp(min(total / count, 0.0))
-        if confidence < min_confidence:
-            return start, mean
-        mean = confidence
-        start += len(delta.text)
-    return n_chars, mean
-
-
 def longest_copy(deltas: Sequence[TextDelta], n_chars: int) -> CopySource | None:
     """Return the longest run among the first characters that stands word for word elsewhere."""
     longest, start = None, 0
@@ -129,19 +115,15 @@ def longest_copy(deltas: Sequence[TextDelta], n_chars: int) -> CopySource | None
     return longest
 
 
-def without_pending(
-    text: str, request: CompletionRequest, rules: StopRules, *, holds_word: bool = False
-) -> str:
+def without_pending(text: str, request: CompletionRequest, rules: StopRules) -> str:
     """Return the part of an unfinished text that no later piece can make a rule cut.
 
     Held back: white space at the end, closing characters that the rest of the line has, half a
     special token or secret, a line that may turn out to be the document's next one or one above,
-    lines that repeat earlier ones, and the last word where the confidence may still cut it.
+    and lines that repeat earlier ones.
     """
     if may_say_again(text, request.prefix[-NEAR_CHARS:]) or _may_become_next(text, request, rules):
         return ""
-    if holds_word:
-        text = _WORD_TAIL.sub("", text)
     text = UNFINISHED_SECRET.sub("", _UNFINISHED_TOKEN.sub("", text))
     lines = text.split("\n")
     if len(lines) > 1 and _may_be_cut(lines, request, rules):

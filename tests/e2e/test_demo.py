@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 
 def test_the_demo_shows_ghost_text_from_a_real_server() -> None:
     done = subprocess.run(
-        [sys.executable, "scripts/demo.py", "--speed", "5", "--characters", "120"],
+        [sys.executable, "scripts/demo.py", "--speed", "5", "--characters", "300"],
         cwd=ROOT,
         capture_output=True,
         text=True,

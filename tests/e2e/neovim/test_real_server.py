@@ -184,7 +184,7 @@ def test_words_and_lines_are_accepted_and_counted(editor: Editor) -> None:
 
 
 def test_candidates_are_cycled(editor: Editor) -> None:
-    editor.press("i    x = ")  # Where more than one thing may follow.
+    editor.press("i    items = ")  # Where more than one thing may follow.
     first = wait_for_some_ghost(editor)
     editor.press("<M-n>")
     editor.wait_until(lambda: editor.look().ghost not in ("", first), "another candidate")
@@ -213,10 +213,10 @@ def test_ghost_text_goes_on_leave(editor: Editor) -> None:
 def test_two_buffers_share_a_server(editor: Editor, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("import os\n\n\n")
     editor.command(f"edit {tmp_path / 'other.py'}")
-    editor.press("Gidef main()")
+    editor.press("Giif __name__ == ")
     whole = wait_for_some_ghost(editor)
     editor.press("<Tab>")
-    editor.wait_until(lambda: "def main()" + whole in "\n".join(editor.lines), "acceptance")
+    editor.wait_until(lambda: "if __name__ == " + whole in "\n".join(editor.lines), "acceptance")
     assert editor.lua("return #vim.lsp.get_clients({ name = 'foretype' })") == 1
 
 

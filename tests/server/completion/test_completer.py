@@ -672,7 +672,7 @@ async def test_text_that_was_shown_is_never_taken_back_whatever_a_filter_says() 
         r.plugins.provide(
             "filters", "moody", lambda draft: draft.text if "+" not in draft.text else ""
         )
-        r.completer.set_options(replace(NO_WAIT, filters=("moody", "blank")))
+        r.completer.set_options(replace(NO_WAIT, filters=("moody", "blank"), min_confidence=0.0))
         grown: list[tuple[Candidate, ...]] = []
         answer = await r.completer.complete(request("x = $0\n"), grown.append)
         assert [candidates[0].text for candidates in grown] == ["alpha"]

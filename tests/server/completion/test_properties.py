@@ -186,8 +186,10 @@ def test_typing_along_shows_the_rest_of_what_was_shown(
 def test_reuse_on_one_line_equals_what_a_fresh_request_would_show(
     asked: CompletionRequest, stream: list[TextDelta], share: float
 ) -> None:
-    """With the filters that look at the whole text off: they judge a rest by itself."""
-    options = replace(QUICK, multi_line="never", filters=("special", "control", "blank"))
+    """With what looks at the whole text off, filters and threshold: they judge a rest by itself."""
+    options = replace(
+        QUICK, multi_line="never", filters=("special", "control", "blank"), min_confidence=0.0
+    )
     place = ("x" + asked.prefix, asked.suffix, False)
 
     async def run() -> None:
