@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 CHECKED := server export training benchmarks tests scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-vscode editors check fix bench vscode hooks clean
+.PHONY: help setup demo test test-unit test-vscode editors check audit fix bench vscode hooks clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,7 @@ editors: $(VENV)/.developing
 
 test: $(VENV)/.developing editors ## all that CI runs: lint, types, unit, parity and end-to-end tests
 	$(MAKE) check
+	$(MAKE) audit
 	$(BIN)/python -m pytest
 
 test-unit: $(VENV)/.developing ## the quick rings only
@@ -54,6 +55,15 @@ check: $(VENV)/.developing ## ruff, format, mypy: what the git hook runs
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
+
+# The tools stand apart: what they need must not be listed, nor change what is tested.
+audit: $(VENV)/.developing ## list what is installed (dist/sbom.cdx.json), look up known vulnerabilities
+	@test -x .cache/audit/bin/pip-audit || { $(PYTHON) -m venv .cache/audit && \
+		.cache/audit/bin/python -m pip install --quiet --disable-pip-version-check \
+		$$(sed -n '/^cyclonedx-bom==/p;/^pip_audit==/p' constraints.txt); } || \
+		echo "The tools of the audit can't be had here; it is skipped."
+	@test ! -x .cache/audit/bin/pip-audit || \
+		$(BIN)/python scripts/audit.py .cache/audit/bin $(BIN)/python dist/sbom.cdx.json
 
 fix: $(VENV)/.developing ## let ruff mend what it can
 	$(BIN)/ruff check --fix $(CHECKED)
