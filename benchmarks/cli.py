@@ -28,13 +28,13 @@ from benchmarks.served import PARTS, Served, serving
 from benchmarks.subjects import SubjectSpec
 from server.bundle import Bundle
 from server.errors import CompletionServerError
+from server.exit_codes import ExitCode
 from server.options import Options, apply_settings
 from training.replay import RULES
 
 if TYPE_CHECKING:
     from benchmarks.usefulness import Held
 
-FAILED, INTERRUPTED = 2, 130
 PAGE_WIDTH = 170
 
 Step = Callable[[str], None]
@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments, f"python -m benchmarks {shlex.join(given)}", console)
     except CompletionServerError as exc:
         console.print(f"benchmarks: {exc}", style="red", markup=False)
-        return FAILED
+        return ExitCode.MISUSED
     except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+        return ExitCode.INTERRUPTED
+    return ExitCode.DONE
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -112,6 +112,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_measuring(soak)
     soak.add_argument("--minutes", type=float, default=0.0, help="per server; 0: 10, short: 0.2")
     soak.add_argument("--fake", action="store_true", help="only the server without a model")
+
+    faults = commands.add_parser("faults", help="how long a server takes to recover from faults")
+    faults.set_defaults(run=_faults, plot=None)
+    faults.add_argument("--rounds", type=int, default=5, help="injections of each")
+    faults.add_argument("--output", type=Path, metavar="FILE.json", help="write the results")
 
     fuzz = commands.add_parser("fuzz", help="any bytes over what reads a stranger's; needs [fuzz]")
     fuzz.set_defaults(run=_fuzz)
@@ -466,6 +471,19 @@ def _soak(arguments: argparse.Namespace, command: str, console: Console) -> None
                 recorder, subject, seconds=60 * minutes, seed=arguments.seed, step=step
             )
             wrongs += [f"{subject.name}: {one}" for one in found]
+    recorder.notes += wrongs
+    _finish(recorder, arguments, console)
+    if wrongs:
+        raise BenchmarkError("; ".join(wrongs))
+
+
+def _faults(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import faults
+
+    settings = {"rounds": arguments.rounds}
+    recorder = Recorder(kind="faults", command=command, seed=0, settings=settings)
+    with _bar(console, arguments.rounds * len(faults.FAULTS)) as step:
+        wrongs = faults.measure(recorder, n_rounds=arguments.rounds, step=step)
     recorder.notes += wrongs
     _finish(recorder, arguments, console)
     if wrongs:

@@ -103,11 +103,17 @@ class Client:
 
     # What is sent.
 
-    def initialize(self, options: Mapping[str, Any], folder: Path | None = None) -> Json:
-        """Shake hands; returns the server's capabilities."""
+    def initialize(
+        self,
+        options: Mapping[str, Any],
+        folder: Path | None = None,
+        *,
+        process_id: int | None = None,
+    ) -> Json:
+        """Shake hands; returns the server's capabilities. The server ends with `process_id`."""
         folder_uri = folder.as_uri() if folder is not None else None
         params = {
-            "processId": None,
+            "processId": process_id,
             "clientInfo": {"name": "foretype-benchmarks"},
             "rootUri": folder_uri,
             "capabilities": {
@@ -153,6 +159,12 @@ class Client:
     def tell(self, method: str, params: Json) -> None:
         """Send a notification."""
         self._write({"method": method, "params": params})
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write to the server as it stands."""
+        with self._write_lock:
+            self._stdin.write(data)
+            self._stdin.flush()
 
     def cancel(self, pending: Pending) -> None:
         """Ask for a request to be given up."""

@@ -20,12 +20,10 @@ from rich.table import Table
 
 from server.bundle import Dtype, FimOrder, Layout
 from server.errors import CompletionServerError, nearest_name
+from server.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from export.pipeline import ExportReport
-
-INTERRUPTED = 130  # as a shell reports Ctrl-C
-FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _export(arguments, console)
     except CompletionServerError as exc:
         console.print(f"error: {exc}", style="red", markup=False, soft_wrap=True)
-        return FAILED
+        return ExitCode.FAILED
     except ImportError as exc:
         console.print(
             f"error: {exc.name} is missing; install what exporting needs with "
@@ -47,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             markup=False,
             soft_wrap=True,
         )
-        return FAILED
+        return ExitCode.FAILED
     except KeyboardInterrupt:
         console.print("interrupted; nothing was written", style="red")
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -81,7 +79,7 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
 
         report = export_bundle(options, progress)
     _print_report(report)
-    return 0
+    return ExitCode.DONE
 
 
 def _parser() -> argparse.ArgumentParser:

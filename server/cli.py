@@ -18,6 +18,7 @@ from typing import Any
 
 from server import __version__
 from server.errors import CompletionServerError, OptionsError, nearest_name
+from server.exit_codes import ExitCode
 from server.logs import LEVELS, configure
 from server.options import Options, apply_settings
 
@@ -25,7 +26,7 @@ TOKEN_VARIABLE = "FORETYPE_TOKEN"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code: 0 done, 1 ended or nothing found, 2 misused."""
+    """Run a command and return the exit code, an `ExitCode`."""
     parser = make_parser()
     try:
         _check_flags(parser, sys.argv[1:] if argv is None else argv)
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments, settings, options)
     except CompletionServerError as exc:
         print(f"foretype: {exc}", file=sys.stderr)
-        return 2
+        return ExitCode.MISUSED
 
 
 def make_parser() -> argparse.ArgumentParser:

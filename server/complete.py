@@ -15,6 +15,7 @@ from server.completion.completer import Completer
 from server.completion.request import Answer, Candidate, CompletionRequest
 from server.completion.status import Status
 from server.errors import CompletionServerError, OptionsError
+from server.exit_codes import ExitCode
 from server.options import Options
 from server.plugins import Plugins
 
@@ -35,9 +36,9 @@ def run(options: Options, location: str) -> int:
         answer = asyncio.run(_complete(options, request, sys.stdout))
     except CompletionServerError as exc:
         print(f"foretype: {exc}", file=sys.stderr)
-        return 2
+        return ExitCode.MISUSED
     print(_summary(answer), file=sys.stderr)
-    return 0 if answer.candidates else 1
+    return ExitCode.DONE if answer.candidates else ExitCode.FAILED
 
 
 def request_at(location: str) -> CompletionRequest:

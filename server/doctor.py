@@ -23,6 +23,7 @@ from server.bundle import Bundle, locate_bundle, read_bundle
 from server.completion.engines.local_memory import LocalMemory
 from server.completion.workspace_survey import survey
 from server.errors import BackendError, BundleError, CompletionServerError
+from server.exit_codes import ExitCode
 from server.options import Options, camel_case
 from server.plugins import Plugins
 
@@ -79,8 +80,8 @@ def run(options: Options, folder: Path | None = None) -> int:
     is_usable = any(not probe.problem for probe in probes)
     if options.engine == "local" and not is_usable:
         console.print("Nothing can complete: no backend runs the model.")
-        return 1
-    return 0
+        return ExitCode.FAILED
+    return ExitCode.DONE
 
 
 def probe_backends(bundle: Bundle, options: Options, plugins: Plugins) -> list[Probe]:

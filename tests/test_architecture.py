@@ -16,6 +16,7 @@ PACKAGES = ("server", "export", "training", "benchmarks")
 # Floors of the server, from the ground. A module imports from its own floor or from below.
 FLOORS = {
     "server.errors": 0,
+    "server.exit_codes": 0,
     "server.bundle": 1,
     "server.options": 1,
     "server.plugins": 1,

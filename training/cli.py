@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from server.errors import CompletionServerError
+from server.exit_codes import ExitCode
 from training.commands import making, measuring, releasing
 
 
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.command(args)
     except CompletionServerError as exc:
         print(f"error: {exc}", file=sys.stderr)
-        return 1
-    return 0
+        return ExitCode.FAILED
+    return ExitCode.DONE
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -34,6 +34,7 @@ from pygls.protocol import (
     lsp_method,
 )
 
+from server.exit_codes import ExitCode
 from server.lsp.document_sync import DocumentSync
 from server.lsp.framing import frame
 from server.lsp.structures import Json, MessageId, is_message_id
@@ -255,7 +256,7 @@ class Protocol(LanguageServerProtocol):
     @lsp_method(types.EXIT)
     def lsp_exit(self, *_: Any) -> None:  # type: ignore[override]
         """End the process: 0 after a shutdown, 1 without."""
-        self._server.stop(0 if self._shutdown else 1)
+        self._server.stop(ExitCode.DONE if self._shutdown else ExitCode.FAILED)
 
     @property
     def is_shut_down(self) -> bool:

@@ -18,6 +18,7 @@ from pygls.exceptions import JsonRpcException
 from server import __version__
 from server.documents import Document
 from server.errors import told
+from server.exit_codes import ExitCode
 from server.lsp.choices import MENU, Choices
 from server.lsp.configuration import Configuration, Features
 from server.lsp.connection import Connection
@@ -164,7 +165,7 @@ class ForetypeServer(Host):
             asyncio.get_running_loop(),
             on_message=self.protocol.receive,
             on_oversized=self._refuse_oversized,
-            on_closed=lambda: self.stop(0 if self.protocol.is_shut_down else 1),
+            on_closed=self._client_is_gone,
         )
         await self._stopped.wait()
         code = self._exit_code or 0
@@ -172,6 +173,9 @@ class ForetypeServer(Host):
         await self._close()
         connection.close(CLOSE_S)
         return code
+
+    def _client_is_gone(self) -> None:
+        self.stop(ExitCode.DONE if self.protocol.is_shut_down else ExitCode.FAILED)
 
     def stop(self, code: int) -> None:
         """Begin the end; the first exit code counts."""
@@ -224,7 +228,7 @@ class ForetypeServer(Host):
     def _parent_is_gone(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         def tell() -> None:
             try:
-                loop.call_soon_threadsafe(self.stop, 1)
+                loop.call_soon_threadsafe(self.stop, ExitCode.FAILED)
             except RuntimeError:
                 logger.debug("the server had stopped before")
 
