@@ -206,7 +206,7 @@ def test_it_can_be_asked_for(window: Any, record: Any) -> None:
     window.wait_for_ghost("return total")
     window.press("Escape")
     window.wait_until(lambda: window.ghost == "", "it is dropped")
-    window.command("Trigger Inline Suggestion")
+    window.press("Alt+Backslash")
     window.wait_for_ghost("return total")
     asked = record.messages("textDocument/inlineCompletion")[-1]["params"]
     assert asked["context"]["triggerKind"] == 1
