@@ -49,6 +49,7 @@ PURE = (
     "server.completion.window",
     "server.completion.stopping",
     "server.completion.trimming",
+    "server.completion.confidence",
     "server.completion.filters",
     "server.completion.filters.chain",
     "server.completion.filters.unsafe",

@@ -10,6 +10,7 @@ Knows checkpoints of `training`; asks nothing of the server that a stranger's pl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,13 @@ class RecurrentEngine(LocalEngine):
         wanted = BackendOptions(n_threads=options.threads)
         backends = BackendChoice(bundle, [Attempt(NAME, "cpu")], wanted, _Alone())
         return cls(bundle, backends, memory_bytes=options.memory_bytes)
+
+    @classmethod
+    def load_with_progress(
+        cls, options: Options, on_progress: Callable[[int], None]
+    ) -> RecurrentEngine:
+        """Read the checkpoint, which is small: there is no progress to tell."""
+        return cls.load(options)
 
 
 def bundle_of(checkpoint: Path) -> Bundle:

@@ -71,7 +71,7 @@ class _Plan:
     """Tokens of the window's prefix that are left when the healed ones are taken back."""
 
 
-class _DocumentMemory:
+class _DocumentTokens:
     """What is remembered of a document from request to request."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -119,7 +119,7 @@ class LocalEngine(CompletionEngine):
         )
         self._vocabulary = Vocabulary(self._tokenizer.token_bytes)
         self._workspace = LocalMemory(bundle, self._tokenizer, memory_bytes)
-        self._documents: OrderedDict[str, _DocumentMemory] = OrderedDict()
+        self._documents: OrderedDict[str, _DocumentTokens] = OrderedDict()
 
     @classmethod
     def load(cls, options: Options) -> LocalEngine:
@@ -249,17 +249,17 @@ class LocalEngine(CompletionEngine):
 
     def _plan(self, request: EngineRequest) -> _Plan:
         """Turn a request's text into a prompt that has most in common with an earlier one."""
-        memory = self._memory(request.document)
-        window = self._place_window(request, memory)
-        memory.remember(window)
-        context_ids = memory.encode_part(window.context)
-        suffix_ids = memory.encode_part(window.suffix)
-        prefix_ids = memory.encoder.encode(window.prefix)
+        known = self._tokens(request.document)
+        window = self._place_window(request, known)
+        known.remember(window)
+        context_ids = known.encode_part(window.context)
+        suffix_ids = known.encode_part(window.suffix)
+        prefix_ids = known.encoder.encode(window.prefix)
         # The window was measured line by line, which may be a few tokens off in a tiny context.
         n_most = self._n_ctx - 1 - N_FIM_TOKENS - len(context_ids) - len(suffix_ids)
         prefix_ids = prefix_ids[-max(1, n_most) :]
         token_bytes = self._tokenizer.token_bytes
-        n_healed = self._count_healed(prefix_ids, memory)
+        n_healed = self._count_healed(prefix_ids, known)
         healed = spelled(token_bytes, prefix_ids[len(prefix_ids) - n_healed :])
         # A tokenizer that drops characters must not make us take back what is not there.
         if not window.prefix[-len(healed) :].encode().endswith(healed):
@@ -279,11 +279,11 @@ class LocalEngine(CompletionEngine):
             context_ids=prefix_ids[: len(prefix_ids) - n_healed],
         )
 
-    def _count_healed(self, prefix_ids: list[int], memory: _DocumentMemory) -> int:
-        n_last_word_tokens = memory.encoder.n_last_word_tokens
+    def _count_healed(self, prefix_ids: list[int], known: _DocumentTokens) -> int:
+        n_last_word_tokens = known.encoder.n_last_word_tokens
         return count_healed(self._tokenizer.token_bytes, prefix_ids, n_last_word_tokens)
 
-    def _place_window(self, request: EngineRequest, memory: _DocumentMemory) -> Window:
+    def _place_window(self, request: EngineRequest, known: _DocumentTokens) -> Window:
         fim = self._manifest.special_tokens.fim
         order = choose_order(
             fim.order if fim else None, request.suffix, is_explicit=request.is_explicit
@@ -297,20 +297,20 @@ class LocalEngine(CompletionEngine):
             order=order,
             max_tokens=n_room,
             max_suffix_tokens=suffix_limit(order, n_room, is_explicit=request.is_explicit),
-            previous=memory.windows,
-            count=lambda text: len(memory.encode_part(text)),
-            count_prefix=lambda text: len(memory.encoder.encode(text)),
+            previous=known.windows,
+            count=lambda text: len(known.encode_part(text)),
+            count_prefix=lambda text: len(known.encoder.encode(text)),
         )
 
     def _recalled(self, request: EngineRequest, plan: _Plan) -> AnswerMemory | None:
         """Return the memory as this answer asks it; None: it asks nothing."""
         if request.memory == "off" and not request.drafts:
             return None
-        memory = self._memory(request.document)
-        before = memory.encode_before(request.prefix)
+        known = self._tokens(request.document)
+        before = known.encode_before(request.prefix)
         # Text that is taken back is written anew, so it must not be there to be copied.
         before = before[: len(before) - len(plan.prompt.healed_ids)]
-        after = memory.encode_after(request.suffix)
+        after = known.encode_after(request.suffix)
         return self._workspace.for_answer(request, plan.context_ids, before, after)
 
     def _source(
@@ -348,9 +348,9 @@ class LocalEngine(CompletionEngine):
             forbidden_ids=[i for i in self._vocabulary.silent_ids if i not in plan.end_ids],
         )
 
-    def _memory(self, document: str) -> _DocumentMemory:
+    def _tokens(self, document: str) -> _DocumentTokens:
         if document not in self._documents:
-            self._documents[document] = _DocumentMemory(self._tokenizer)
+            self._documents[document] = _DocumentTokens(self._tokenizer)
             if len(self._documents) > MAX_DOCUMENTS:
                 self._documents.popitem(last=False)
         self._documents.move_to_end(document)

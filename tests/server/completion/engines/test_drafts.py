@@ -7,16 +7,24 @@ pass with several tokens choose otherwise than passes with one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
-from server.completion.engine import CancelToken, EngineRequest, EngineUsage, WorkspaceFile
+from server.completion.engine import (
+    CancelToken,
+    EngineRequest,
+    EngineUsage,
+    TextDelta,
+    WorkspaceFile,
+)
 from server.completion.engines.local import LocalEngine
 from server.decoding.memory.drafts import Pace
 from server.options import Options
 
 SERVER = Path(__file__).parents[4] / "server"
+TIE = 0.02  # In log-probability, of the two that win.
 FILES = ("bundle.py", "cli.py", "documents.py", "options.py", "plugins.py")
 
 
@@ -31,6 +39,18 @@ def engine(request: pytest.FixtureRequest) -> Iterator[LocalEngine]:
     engine.learn(files, CancelToken())
     yield engine
     engine.close()
+
+
+def assert_same(plain: list[TextDelta], drafted: list[TextDelta]) -> None:
+    """See that two answers are equal, up to the first tie: eight-bit kernels round a pass of
+    several tokens otherwise than passes of one, and of two tokens as likely either may win.
+    """
+    for one, other in zip_longest(plain, drafted):
+        assert one is not None
+        assert other is not None
+        if one.text != other.text:
+            assert one.logprob == pytest.approx(other.logprob, abs=TIE)
+            return
 
 
 @pytest.mark.slow
@@ -57,7 +77,7 @@ def test_drafts_change_nothing_on_a_real_backend(
                     memory=scope,
                     drafts=drafts,
                 )
-                said.append([d.text for d in engine.stream(asked, CancelToken(), usage)])
+                said.append(list(engine.stream(asked, CancelToken(), usage)))
                 accepted += usage.accepted_tokens
-            assert said[0] == said[1]
+            assert_same(*said)
     assert accepted > 20
