@@ -10,6 +10,7 @@ import pytest
 from benchmarks import cli
 from benchmarks.served import serving
 from benchmarks.usefulness import SYSTEM, Held, choose_regions, quality, replay_all
+from server.exit_codes import ExitCode
 from server.options import Options
 from training.checkpoint import foretype_facts, save_model
 from training.config import ModelConfig
@@ -142,7 +143,7 @@ def test_what_is_left_out_changes_what_is_measured(corpus: Path) -> None:
 def test_what_cannot_be_measured_is_refused(
     corpus: Path, asked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["replay", "--corpus", str(corpus), *asked]) == cli.FAILED
+    assert cli.main(["replay", "--corpus", str(corpus), *asked]) == ExitCode.MISUSED
     assert asked[0] in capsys.readouterr().err
 
 
@@ -153,5 +154,5 @@ def test_what_cannot_be_measured_is_refused(
 def test_settings_without_a_meaning_are_refused(
     corpus: Path, setting: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["quality", "--corpus", str(corpus), "--set", setting]) == cli.FAILED
+    assert cli.main(["quality", "--corpus", str(corpus), "--set", setting]) == ExitCode.MISUSED
     assert reason in capsys.readouterr().err
