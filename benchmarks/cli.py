@@ -76,6 +76,15 @@ def make_parser() -> argparse.ArgumentParser:
     latency.add_argument("--interval-ms", type=int, default=150, help="between two keys")
     latency.add_argument("--lines", type=int, default=0, help="typed at that pace, then slowly")
 
+    profile = commands.add_parser("profile", help="where the time of a request goes")
+    profile.set_defaults(run=_profile)
+    _add_measuring(profile)
+    profile.add_argument(
+        "--file", type=Path, default=Path(inspect.getfile(argparse)), help="the file that is typed"
+    )
+    profile.add_argument("--interval-ms", type=int, default=150, help="between two keys")
+    profile.add_argument("--lines", type=int, default=0, help="that are typed")
+
     memory = commands.add_parser("memory", help="what the memory of the workspace costs")
     memory.set_defaults(run=_memory)
     _add_measuring(memory)
@@ -245,6 +254,29 @@ def _latency(arguments: argparse.Namespace, command: str, console: Console) -> N
         scenario.run(recorder, bundle, plan, step)
     kind: Model = "124m" if plan.is_random else "any" if arguments.model else "embedded"
     recorder.goals = check_goals(LATENCY_GOALS, [*recorder.figures, *recorder.ratios], kind)
+    _finish(recorder, arguments, console)
+
+
+def _profile(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import profile, scenario
+
+    bundle = _open(arguments, console)
+    n_lines = arguments.lines or (4 if arguments.short else 20)
+    passage = scenario.find_passage(arguments.file.read_text(encoding="utf-8"), n_lines)
+    settings = {"threads": arguments.threads}
+    recorder = _recorder(
+        "profile",
+        command,
+        arguments,
+        bundle,
+        file=arguments.file.name,
+        interval_ms=arguments.interval_ms,
+        n_lines=n_lines,
+    )
+    with _bar(console, len(passage.quick)) as step:
+        profile.measure(
+            recorder, bundle, arguments.file, passage, settings, arguments.interval_ms, step
+        )
     _finish(recorder, arguments, console)
 
 

@@ -84,11 +84,11 @@ def _longest(token_id: int, n_before: int, matches: Matches) -> Copy | None:
     What it has in common with the text before the first generated token was not copied.
     """
     says_it = np.where(matches.next_ids == token_id, matches.lengths, 0)
-    for match in np.argsort(-says_it, kind="stable").tolist():
-        if not says_it[match]:
-            return None
-        _, segment = matches.origin(match)
-        if segment is not None:
-            n_copied = min(int(matches.lengths[match]), n_before)
-            return Copy(segment, int(matches.places[match]) + n_copied, n_copied + 1)
-    return None
+    says_it[: matches.n_in_document] = 0
+    match = int(says_it.argmax()) if len(says_it) else 0
+    if not len(says_it) or not says_it[match]:
+        return None
+    _, segment = matches.origin(match)
+    assert segment is not None
+    n_copied = min(int(matches.lengths[match]), n_before)
+    return Copy(segment, int(matches.places[match]) + n_copied, n_copied + 1)

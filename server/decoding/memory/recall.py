@@ -59,6 +59,12 @@ class Matches:
         """M."""
         return len(self.lengths)
 
+    @property
+    def n_in_document(self) -> int:
+        """How many of them, the first ones, lie in the document itself."""
+        starts = (start for start, _, segment in self.origins if segment is not None)
+        return next(starts, self.n_matches)
+
     def follow(self, match: int, n_tokens: int) -> list[int]:
         """Return at most so many tokens from a match's place on."""
         stream, _ = self.origin(match)
