@@ -205,7 +205,7 @@ class Options:
     drafts: bool = setting(
         True,
         "Whether text that is there already is drafted and verified several tokens at a time; "
-        "completions stay the same.",
+        "completions stay the same, but for ties within the rounding of eight-bit weights.",
     )
     other_licences: bool = setting(
         True,

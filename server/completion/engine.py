@@ -70,7 +70,8 @@ class EngineRequest:
     """What the engine may draw on besides its model: all that it has learned, the document alone,
     or nothing."""
     drafts: bool = True
-    """Whether text that is there already may be drafted; never changes the answer."""
+    """Whether text that is there already may be drafted; changes the answer nowhere but where
+    rounding decides between two tokens."""
     other_licences: bool = True
     """Whether texts may be drawn on whose header names another licence than the document's."""
     single_line: bool = False

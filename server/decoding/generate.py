@@ -87,7 +87,8 @@ def generate_tokens(
     """Yield token after token, until `progress` has a finish reason.
 
     A drafted token is accepted where it is the one that would have been chosen anyway, so drafts
-    never change what is generated.
+    never change what is generated, as far as a pass with several tokens computes what passes with
+    one do: kernels may sum in another order.
 
     Args:
         sequence: holds a front of prompt and generated tokens; what it lacks is run first.
