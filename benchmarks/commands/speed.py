@@ -1,0 +1,179 @@
+"""How fast: backends, keystrokes, where the time goes, the memory's cost, other programs."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from benchmarks.commands.running import (
+    add_measuring,
+    bar,
+    base_spec,
+    finish,
+    open_asked,
+    recorder_of,
+)
+
+if TYPE_CHECKING:
+    from benchmarks.commands.running import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the commands."""
+    throughput = commands.add_parser("throughput", help="prefill, decode, memory of the backends")
+    throughput.set_defaults(run=_throughput)
+    add_measuring(throughput)
+    throughput.add_argument(
+        "--backends", default="ort,pytorch", metavar="NAME,...", help="measured in turn"
+    )
+
+    latency = commands.add_parser("latency", help="keystrokes through a real server; start-up")
+    latency.set_defaults(run=_latency)
+    add_measuring(latency)
+    latency.add_argument(
+        "--file", type=Path, default=Path(inspect.getfile(argparse)), help="the file that is typed"
+    )
+    latency.add_argument("--interval-ms", type=int, default=150, help="between two keys")
+    latency.add_argument("--lines", type=int, default=0, help="typed at that pace, then slowly")
+
+    profile = commands.add_parser("profile", help="where the time of a request goes")
+    profile.set_defaults(run=_profile)
+    add_measuring(profile)
+    profile.add_argument(
+        "--file", type=Path, default=Path(inspect.getfile(argparse)), help="the file that is typed"
+    )
+    profile.add_argument("--interval-ms", type=int, default=150, help="between two keys")
+    profile.add_argument("--lines", type=int, default=0, help="that are typed")
+
+    memory = commands.add_parser("memory", help="what the memory of the workspace costs")
+    memory.set_defaults(run=_memory)
+    add_measuring(memory)
+    memory.add_argument("--tokens", type=int, default=2_000_000, help="of the workspace")
+
+    peers = commands.add_parser("peers", help="the same weights in other programs")
+    peers.set_defaults(run=_peers)
+    add_measuring(peers)
+
+
+def _throughput(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import throughput
+    from benchmarks.our_backend import our_spec
+    from benchmarks.subjects import sample_tokens
+
+    bundle = open_asked(arguments, console)
+    rounds = arguments.rounds or (3 if arguments.short else 7)
+    plan = throughput.Plan(
+        n_rounds=rounds,
+        n_loads=min(rounds, 3),
+        tasks=throughput.list_tasks(bundle.manifest.spec),
+    )
+    base = base_spec(arguments, bundle)
+    specs = [our_spec(base, name) for name in arguments.backends.split(",") if name]
+    recorder = recorder_of("throughput", command, arguments, bundle, rounds=rounds)
+    spec = bundle.manifest.spec
+    token_ids = sample_tokens(spec.n_vocab, spec.n_ctx, arguments.seed)
+    with bar(console, throughput.n_steps(plan, len(specs))) as step:
+        throughput.measure(recorder, specs, token_ids, plan, step)
+    finish(recorder, arguments, console)
+
+
+def _latency(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import scenario
+    from benchmarks.goals import LATENCY_GOALS, Model, check_goals
+
+    bundle = open_asked(arguments, console)
+    rounds = arguments.rounds or (3 if arguments.short else 7)
+    plan = scenario.Scenario(
+        file=arguments.file,
+        interval_ms=arguments.interval_ms,
+        n_lines=arguments.lines or (2 if arguments.short else 12),
+        n_starts=rounds,
+        n_cancellations=5 * rounds,
+        is_random=arguments.random_124m is not None,
+        settings={"threads": arguments.threads},
+    )
+    recorder = recorder_of(
+        "latency",
+        command,
+        arguments,
+        bundle,
+        rounds=rounds,
+        file=arguments.file.name,
+        interval_ms=plan.interval_ms,
+        n_lines=plan.n_lines,
+    )
+    if plan.is_random:
+        told = ", ".join(f"{k}={v}" for k, v in scenario.RANDOM_SETTINGS.items())
+        recorder.notes.append(f"a random network needs {told} to show anything")
+    passage = scenario.find_passage(plan.file.read_text(encoding="utf-8"), plan.n_lines)
+    with bar(console, scenario.n_steps(passage, plan)) as step:
+        scenario.run(recorder, bundle, plan, step)
+    kind: Model = "124m" if plan.is_random else "any" if arguments.model else "embedded"
+    recorder.goals = check_goals(LATENCY_GOALS, [*recorder.figures, *recorder.ratios], kind)
+    finish(recorder, arguments, console)
+
+
+def _profile(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import profile, scenario
+
+    bundle = open_asked(arguments, console)
+    n_lines = arguments.lines or (4 if arguments.short else 20)
+    passage = scenario.find_passage(arguments.file.read_text(encoding="utf-8"), n_lines)
+    settings = {"threads": arguments.threads}
+    recorder = recorder_of(
+        "profile",
+        command,
+        arguments,
+        bundle,
+        file=arguments.file.name,
+        interval_ms=arguments.interval_ms,
+        n_lines=n_lines,
+    )
+    with bar(console, len(passage.quick)) as step:
+        profile.measure(
+            recorder, bundle, arguments.file, passage, settings, arguments.interval_ms, step
+        )
+    finish(recorder, arguments, console)
+
+
+def _memory(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import memory
+
+    bundle = open_asked(arguments, console)
+    plan = memory.MemoryPlan(
+        n_tokens=arguments.tokens,
+        n_saves=arguments.rounds or (3 if arguments.short else 10),
+        n_threads=arguments.threads,
+        seed=arguments.seed,
+    )
+    recorder = recorder_of("memory", command, arguments, bundle, n_tokens=plan.n_tokens)
+    with bar(console, memory.N_PARTS) as step:
+        memory.measure(recorder, bundle, plan, step)
+    finish(recorder, arguments, console)
+
+
+def _peers(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import throughput
+    from benchmarks.goals import PEER_GOALS, check_goals
+    from benchmarks.our_backend import our_spec
+    from benchmarks.peers import list_tasks, peer_specs
+    from benchmarks.subjects import sample_tokens
+
+    bundle = open_asked(arguments, console)
+    rounds = arguments.rounds or (3 if arguments.short else 7)
+    spec = bundle.manifest.spec
+    plan = throughput.Plan(n_rounds=rounds, n_loads=1, tasks=list_tasks(spec))
+    base = base_spec(arguments, bundle)
+    recorder = recorder_of("peers", command, arguments, bundle, rounds=rounds)
+    peers, skipped = peer_specs(base, bundle)
+    recorder.notes += skipped
+    specs = [our_spec(base, "ort"), *peers]
+    token_ids = sample_tokens(spec.n_vocab, spec.n_ctx, arguments.seed)
+    with bar(console, throughput.n_steps(plan, len(specs))) as step:
+        throughput.measure(recorder, specs, token_ids, plan, step)
+    recorder.goals = check_goals(PEER_GOALS, recorder.ratios, "any")
+    finish(recorder, arguments, console)
