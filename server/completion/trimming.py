@@ -19,13 +19,14 @@ from server.completion.confidence import (
 )
 from server.completion.engine import CopySource, TextDelta
 from server.completion.filters import UNFINISHED_SECRET, Draft, is_telling, may_say_again
-from server.completion.languages import first_line, last_line
+from server.completion.languages import first_line, is_word_character, last_line
 from server.completion.request import CompletionRequest
 from server.completion.stopping import StopRules, find_end
 
 NEAR_CHARS = 20_000
 """So much text on either side of the cursor is shown to filters, which run with every piece of a
 growing text (guessed: some hundred lines)."""
+_BRACKETS_AND_QUOTES = ")]}\"'`"
 _CUT_FOR_GOOD_CHARS = 40
 """More than a filter takes back for a while, such as white space or a closing tag (guessed)."""
 _UNFINISHED_TOKEN = re.compile(r"<[|｜]?[\w▁ /-]{0,40}[|｜]?$")  # noqa: RUF001 - DeepSeek's bars
@@ -178,12 +179,30 @@ def replaced_chars(text: str, request: CompletionRequest) -> int:
         is_contained = len(rest) > 1 and rest.strip() in first_line(text)
         return len(rest) if is_contained else 0
     n_replaced, end = 0, 0
-    for place in outer_closers(text, cursor_line, request.language):
+    outer = outer_closers(text, cursor_line, request.language)
+    for place in outer:
         if rest[n_replaced : n_replaced + 1] != text[place]:
             break
         n_replaced, end = n_replaced + 1, place + 1
         following = text[place + 1 : place + 2]
         if following and following in ";,:" and rest[n_replaced : n_replaced + 1] == following:
             n_replaced += 1
-    left = rest[n_replaced:]
-    return len(rest) if n_replaced and left and text[end:].endswith(left) else n_replaced
+    if not n_replaced:
+        return 0
+    return n_replaced + _tail_in_rest(text, end, rest[n_replaced:], outer)
+
+
+def _tail_in_rest(text: str, start: int, rest: str, outer: Sequence[int]) -> int:
+    """Return how many characters of the rest of the line the text's tail has, behind `start`.
+
+    It is all of the rest or only what is no word, and no closing character of the text's own.
+    """
+    for size in range(min(len(text) - start, len(rest)), 0, -1):
+        begin = len(text) - size
+        is_own = any(
+            text[at] in _BRACKETS_AND_QUOTES and at not in outer for at in range(begin, len(text))
+        )
+        is_telling_nothing = not any(is_word_character(char) for char in rest[:size])
+        if text.endswith(rest[:size]) and (size == len(rest) or is_telling_nothing) and not is_own:
+            return size
+    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import pytest
 
@@ -80,3 +81,14 @@ async def test_the_completer_answers_what_the_table_says(case: Case) -> None:
     steps = [candidates[0].text for candidates in [*grown, streamed.candidates] if candidates]
     for shorter, longer in itertools.pairwise(steps):
         assert longer.startswith(shorter)
+
+
+def test_the_table_is_large_and_in_many_languages() -> None:
+    assert len(CASES) >= 150
+    by_language = Counter(case.language for case in CASES)
+    for language in ("python", "typescript", "go", "c", "html", "markdown", "yaml"):
+        assert by_language[language] >= 8, language
+    for what in ("\r\n", "\t"):
+        assert sum(what in case.text for case in CASES) >= 5, repr(what)
+    assert sum(any(ord(c) > 0xFFFF for c in case.text) for case in CASES) >= 5
+    assert sum(case.text.partition("$0")[2][:1] in tuple(")]}\"'`") for case in CASES) >= 20
