@@ -34,20 +34,12 @@ def add(commands: Commands) -> None:
     latency = commands.add_parser("latency", help="keystrokes through a real server; start-up")
     latency.set_defaults(run=_latency)
     add_measuring(latency)
-    latency.add_argument(
-        "--file", type=Path, default=Path(inspect.getfile(argparse)), help="the file that is typed"
-    )
-    latency.add_argument("--interval-ms", type=int, default=150, help="between two keys")
-    latency.add_argument("--lines", type=int, default=0, help="typed at that pace, then slowly")
+    _add_typing(latency, "typed at that pace, then slowly")
 
     profile = commands.add_parser("profile", help="where the time of a request goes")
     profile.set_defaults(run=_profile)
     add_measuring(profile)
-    profile.add_argument(
-        "--file", type=Path, default=Path(inspect.getfile(argparse)), help="the file that is typed"
-    )
-    profile.add_argument("--interval-ms", type=int, default=150, help="between two keys")
-    profile.add_argument("--lines", type=int, default=0, help="that are typed")
+    _add_typing(profile, "that are typed")
 
     memory = commands.add_parser("memory", help="what the memory of the workspace costs")
     memory.set_defaults(run=_memory)
@@ -57,6 +49,14 @@ def add(commands: Commands) -> None:
     peers = commands.add_parser("peers", help="the same weights in other programs")
     peers.set_defaults(run=_peers)
     add_measuring(peers)
+
+
+def _add_typing(parser: argparse.ArgumentParser, lines_help: str) -> None:
+    parser.add_argument(
+        "--file", type=Path, default=Path(inspect.getfile(argparse)), help="the file that is typed"
+    )
+    parser.add_argument("--interval-ms", type=int, default=150, help="between two keys")
+    parser.add_argument("--lines", type=int, default=0, help=lines_help)
 
 
 def _throughput(arguments: argparse.Namespace, command: str, console: Console) -> None:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.subjects import Subject, SubjectSpec, Task
-from server.bundle import read_bundle
+from benchmarks.peers.generating import Generating, checkpoint_of
+from benchmarks.subjects import SubjectSpec
 
 
-class TransformersGenerate(Subject):
+class TransformersGenerate(Generating):
     """transformers' eager `generate`, as its documentation shows it."""
 
     dtype = "fp32"
@@ -23,9 +22,7 @@ class TransformersGenerate(Subject):
 
         torch.set_num_threads(spec.n_threads)
         self._torch = torch
-        checkpoint = read_bundle(spec.folder).checkpoint_path
-        if checkpoint is None:
-            raise BenchmarkError(f"{spec.folder} has no checkpoint")
+        _, checkpoint = checkpoint_of(spec)
         self._model = self._load(checkpoint)
 
     def _load(self, checkpoint: Path) -> Any:
@@ -38,23 +35,9 @@ class TransformersGenerate(Subject):
         """Return what runs."""
         return {"provider": type(self._model).__module__.split(".")[0], "dtype": self.dtype}
 
-    def run(self, task: Task) -> float | None:
-        """Time `generate`, from the call to its end, or between the first and the last token."""
-        prompt = self.token_ids[: task.n_prompt]
-        match task.name:
-            case "prefill":
-                return self._generate(prompt, 1)[-1]
-            case "line":
-                return self._generate(prompt, task.n_new)[-1]
-            case "decode":
-                times_ms = self._generate(prompt, task.n_new + 1)
-                return (times_ms[-1] - times_ms[0]) / task.n_new
-            case "verify":
-                return None
-
-    def _generate(self, prompt: Sequence[int], n_new: int) -> list[float]:
-        """Return when each new token was there, in milliseconds from the call."""
-        ids = self._torch.tensor([list(prompt)])
+    def generate(self, prompt: list[int], n_new: int, n_known: int = 0) -> list[float]:
+        """Generate; nothing is kept between two calls, so `n_known` spares nothing."""
+        ids = self._torch.tensor([prompt])
         streamer = _Stopwatch()
         started_s = time.perf_counter()
         with self._torch.inference_mode():

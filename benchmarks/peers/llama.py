@@ -12,12 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.subjects import Subject, SubjectSpec, Task
-from server.bundle import read_bundle
+from benchmarks.peers.generating import Generating, checkpoint_of
+from benchmarks.subjects import SubjectSpec
 
 
-class LlamaCpp(Subject):
+class LlamaCpp(Generating):
     """Its `Llama.generate`, greedy; like its server, it keeps the longest common prefix."""
 
     def __init__(self, spec: SubjectSpec, token_ids: Sequence[int]) -> None:
@@ -26,13 +25,10 @@ class LlamaCpp(Subject):
 
         from benchmarks.peers.gguf_file import write_gguf
 
-        bundle = read_bundle(spec.folder)
-        if bundle.checkpoint_path is None:
-            raise BenchmarkError(f"{spec.folder} has no checkpoint")
+        bundle, checkpoint = checkpoint_of(spec)
         with TemporaryDirectory() as temporary:
             path = Path(temporary) / "model.gguf"
-            kind = spec.options["quantization"]
-            write_gguf(bundle.checkpoint_path, bundle.tokenizer_path, path, kind)
+            write_gguf(checkpoint, bundle.tokenizer_path, path, spec.options["quantization"])
             self._model: Any = Llama(
                 str(path),
                 n_ctx=bundle.manifest.spec.n_ctx,
@@ -46,25 +42,15 @@ class LlamaCpp(Subject):
         """Return what runs."""
         return {"provider": "llama.cpp", "dtype": self.spec.options["quantization"]}
 
-    def run(self, task: Task) -> float | None:
-        """Time `generate`, from the call to its end, or between the first and the last token."""
-        prompt = self.token_ids[: task.n_prompt]
-        match task.name:
-            case "prefill":
-                self._model.reset()
-                return self._generate(prompt, 1)[-1]
-            case "line":
-                self._model.reset()
-                self._generate(prompt[:-1], 1)
-                return self._generate(prompt, task.n_new)[-1]
-            case "decode":
-                times_ms = self._generate(prompt, task.n_new + 1)
-                return (times_ms[-1] - times_ms[0]) / task.n_new
-            case "verify":
-                return None
-
-    def _generate(self, prompt: list[int], n_new: int) -> list[float]:
-        """Return when each new token was there, in milliseconds from the call."""
+    def generate(self, prompt: list[int], n_new: int, n_known: int = 0) -> list[float]:
+        """Generate; see `Generating.generate`."""
+        self._model.reset()
+        if n_known:
+            next(self._tokens(prompt[:n_known]))
         started_s = time.perf_counter()
-        tokens = self._model.generate(prompt, top_k=1, temp=0.0, repeat_penalty=1.0)
-        return [1e3 * (time.perf_counter() - started_s) for _ in islice(tokens, n_new)]
+        return [
+            1e3 * (time.perf_counter() - started_s) for _ in islice(self._tokens(prompt), n_new)
+        ]
+
+    def _tokens(self, prompt: list[int]) -> Any:
+        return self._model.generate(prompt, top_k=1, temp=0.0, repeat_penalty=1.0)

@@ -59,7 +59,7 @@ def test_tasks_fit_into_a_small_context() -> None:
 def test_transformers_generates_as_many_tokens_as_are_timed() -> None:
     spec = replace(BASE, name="transformers")
     peer = TransformersGenerate(spec, list(range(4, 40)))
-    assert len(peer._generate([5, 6, 7], 3)) == 3
+    assert len(peer.generate([5, 6, 7], 3)) == 3
     assert (peer.run(Task(name="decode", n_prompt=8, n_new=2)) or 0) > 0
     assert (peer.run(Task(name="line", n_prompt=8, n_new=2)) or 0) > 0
     assert peer.run(Task(name="verify", n_prompt=8, n_new=2)) is None
@@ -75,7 +75,7 @@ def test_ctranslate2_runs_the_same_weights() -> None:
     assert peer.describe()["dtype"].startswith("int8")
     for name in ("prefill", "decode", "line"):
         assert (peer.run(Task(name=name, n_prompt=16, n_new=3)) or 0) > 0
-    assert len(peer._generate([], ["a", "b"], 4)) == 4
+    assert len(peer.generate([5, 6], 4)) == 4
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_llama_cpp_runs_the_same_weights() -> None:
     peer = LlamaCpp(replace(BASE, name="llama", options=options), list(range(4, 40)))
     for name in ("prefill", "decode", "line"):
         assert (peer.run(Task(name=name, n_prompt=16, n_new=3)) or 0) > 0
-    assert len(peer._generate([5, 6, 7], 4)) == 4
+    assert len(peer.generate([5, 6, 7], 4)) == 4
 
 
 def test_gguf_holds_the_checkpoints_weights(tmp_path: Path) -> None:
