@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 
 from benchmarks.figures import figure
 from benchmarks.results import Recorder
@@ -87,6 +88,7 @@ def measure(
     engine = LocalEngine.load(options)
     recorder.figures.append(figure("engine", "token_alone", "ms", _answer_ms(engine, files)))
     step("answered alone")
+    resident = psutil.Process().memory_info().rss
     learner = _Learner(engine, files)
     beside = _answer_ms(engine, files, until=learner)
     told = engine.memory
@@ -94,6 +96,13 @@ def measure(
         figure("engine", "token_while_learning", "ms", beside),
         figure("engine", "learn", "s", [learner.elapsed_s], f"{told.n_tokens:,} tokens"),
         figure("index", "bytes_per_token", "bytes", [told.n_bytes / told.n_tokens]),
+        figure(
+            "engine",
+            "resident_growth",
+            "MB",
+            [(psutil.Process().memory_info().rss - resident) / 1e6],
+            f"of the process; {told.n_bytes / 1e6:.1f} MB by the index's own count",
+        ),
     ]
     step("answered while learning")
     saves = []

@@ -22,6 +22,7 @@ def test_every_cost_is_measured() -> None:
         "token_while_learning",
         "learn",
         "bytes_per_token",
+        "resident_growth",
         "saved_file_is_current",
         "mixed_token",
     }
