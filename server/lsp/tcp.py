@@ -107,8 +107,11 @@ class Listener:
             ).start()
 
     def _authenticate(self, connection: socket.socket) -> None:
+        # In all, not per byte: who sends one now and then would keep the editor's place for ever.
+        too_late = threading.Timer(TOKEN_S, _hang_up, args=[connection])
+        too_late.daemon = True
+        too_late.start()
         try:
-            connection.settimeout(TOKEN_S)
             reader = connection.makefile("rb")
             first = read_message(reader, is_strict=True, max_bytes=_FIRST_MESSAGE_BYTES)
             if not knows_token(first, self._token):
@@ -117,11 +120,18 @@ class Listener:
             logger.warning("a connection was refused: %s", exc)
             connection.close()
         else:
-            connection.settimeout(None)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._accepted.put((reader, connection.makefile("wb"), first))
+            writer = connection.makefile("wb")
+            connection.close()  # Once both streams are.
+            self._accepted.put((reader, writer, first))
         finally:
+            too_late.cancel()
             self._free.release()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # It is closed already.
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def knows_token(first: bytes, token: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from server.lsp.configuration import Configuration, Features, section
+from server.options import Options
 
 
 def test_the_command_line_wins_over_the_editor_and_the_editor_over_the_start() -> None:
@@ -55,3 +58,30 @@ def test_our_section_is_found() -> None:
     assert section({"foretype": {"a": 1}, "other": 2}) == {"a": 1}
     assert section({"other": 2}) is None
     assert section(None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", "/tmp/evil"),
+        ("engine", "evil"),
+        ("backend", "evil"),
+        ("device", "cuda"),
+        ("httpUrl", "http://evil.example"),
+        ("httpModel", "evil"),
+        ("threads", 1),
+        ("memoryBytes", 1 << 40),
+        ("blockedPlugins", ["ort"]),
+        ("logFile", "/tmp/evil.log"),
+        ("logLevel", "debug"),
+        ("tcp", "0.0.0.0:80"),
+        ("token", "guess"),
+    ],
+)
+def test_a_workspaces_settings_choose_nothing_that_runs(name: str, value: object) -> None:
+    """They come after the start, mixed with the user's own; a log or an address is no setting."""
+    configuration = Configuration({})
+    configuration.start({})
+    warnings = configuration.reload({name: value})
+    assert configuration.options == Options()
+    assert warnings or name == "token"
