@@ -1,7 +1,7 @@
 """Write docs/reliability.md from results files: no figure in it is typed by hand.
 
-Made by `python scripts/reliability_table.py` from those of `benchmarks soak`, `faults` and `fuzz`; a
-test holds them together.
+Made by `python scripts/reliability_table.py` from those of `benchmarks soak`, `faults` and `fuzz`;
+a test holds them together.
 """
 
 from __future__ import annotations
