@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,11 @@ class FailingEngine(LocalEngine):
     """Real backends; onnxruntime stops working in the middle of a completion."""
 
     @classmethod
-    def load(cls, options: Options) -> FailingEngine:
+    def load_with_progress(
+        cls, options: Options, on_progress: Callable[[int], None]
+    ) -> FailingEngine:
         """Load as usual, then let onnxruntime fail."""
-        engine = super().load(options)
+        engine = super().load_with_progress(options, on_progress)
         assert isinstance(engine, cls)
         lose_device()
         if FAILS_HOW == "hangs":
