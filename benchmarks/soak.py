@@ -6,6 +6,7 @@ memory of the first minute is that of filling caches, so growth is counted from 
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -34,7 +35,10 @@ KEY_S = 0.15
 """Between two keys of a person, for what the actions would have taken. Quoted: BENCHMARKS, 200 ms
 between keys of an average typist; this is a quick one."""
 MAX_GROWTH = 0.05
-SLACK_THREADS = SLACK_FILES = SLACK_TASKS = 2
+SLACK_FILES = SLACK_TASKS = 2
+SLACK_THREADS = 2 + 2 * (os.cpu_count() or 1)
+"""The tokenizer and the sorter of the suffix array each make a pool of a thread per core once, when
+the workspace is first learned; in a short soak that is after the first looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
