@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks.client import INLINE_COMPLETION, Client
 from benchmarks.errors import BenchmarkError
-from benchmarks.faulty_engine import HANGS, NAME, RAISES, install
+from benchmarks.faulty_engine import HANGS, RAISES, FaultyEngine
 from benchmarks.figures import figure
 from benchmarks.results import Recorder
 
@@ -40,7 +40,7 @@ def measure(recorder: Recorder, *, n_rounds: int, step: Callable[[str], None]) -
         seconds: list[float] = []
         for _ in range(n_rounds):
             with tempfile.TemporaryDirectory(prefix="foretype-faults-") as folder:
-                install(Path(folder))
+                FaultyEngine.install(Path(folder))
                 try:
                     seconds.append(fault(Path(folder)))
                 except (BenchmarkError, TimeoutError, psutil.Error) as exc:
@@ -54,9 +54,12 @@ def measure(recorder: Recorder, *, n_rounds: int, step: Callable[[str], None]) -
     return wrongs
 
 
+AT_ONCE = ("--debounce-ms", "0", "--max-debounce-ms", "0")
+
+
 def _client(folder: Path, process_id: int | None = None) -> Client:
     client = Client(
-        ("-m", "server", "--engine", NAME, "--debounce-ms", "0", "--max-debounce-ms", "0"),
+        ("-m", "server", "--engine", FaultyEngine.name, *AT_ONCE),
         environment={"PYTHONPATH": str(folder)},
     )
     client.initialize({"status": True}, process_id=process_id)

@@ -7,35 +7,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
+from benchmarks.engine_plugin import EngineWithoutModel
 from server.completion.engine import (
     CancelToken,
-    CompletionEngine,
-    EngineInfo,
     EngineRequest,
     EngineUsage,
     TextDelta,
 )
-from server.options import Options
 
-NAME = "faulty"
 RAISES, HANGS = "raises = ", "hangs = "
-ENTRY_POINTS = f"[foretype.engines]\n{NAME} = {__name__}:FaultyEngine\n"
 
 
-class FaultyEngine(CompletionEngine):
+class FaultyEngine(EngineWithoutModel):
     """Completes everything with the same text, unless it fails."""
 
-    @classmethod
-    def load(cls, options: Options) -> FaultyEngine:
-        """Nothing is loaded."""
-        return cls()
-
-    @property
-    def info(self) -> EngineInfo:
-        """A name for the status."""
-        return EngineInfo(engine=NAME, model="none")
+    name = "faulty"
 
     def stream(
         self, request: EngineRequest, cancel: CancelToken, usage: EngineUsage
@@ -53,11 +40,3 @@ class FaultyEngine(CompletionEngine):
 
 _HAS_HUNG = threading.Event()
 """Once in a process: the request that hung is asked again, of another engine."""
-
-
-def install(folder: Path) -> None:
-    """Write what makes the engine a plugin of a server that has `folder` on its path."""
-    info = folder / "faulty_engine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-engine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)

@@ -8,19 +8,15 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
+from benchmarks.engine_plugin import EngineWithoutModel
 from server.completion.engine import (
     CancelToken,
-    CompletionEngine,
-    EngineInfo,
     EngineRequest,
     EngineUsage,
     TextDelta,
 )
-from server.options import Options
 
-NAME = "instant"
 PIECE_S = 0.001
 """Between two pieces, so that cancellations fall between them. Chosen, not measured."""
 TEXTS = (
@@ -30,21 +26,12 @@ TEXTS = (
     "self.name)\n",
     "",
 )
-ENTRY_POINTS = f"[foretype.engines]\n{NAME} = {__name__}:InstantEngine\n"
 
 
-class InstantEngine(CompletionEngine):
+class InstantEngine(EngineWithoutModel):
     """Says one of a few texts, word by word."""
 
-    @classmethod
-    def load(cls, options: Options) -> InstantEngine:
-        """Nothing is loaded."""
-        return cls()
-
-    @property
-    def info(self) -> EngineInfo:
-        """A name for the status."""
-        return EngineInfo(engine=NAME, model="none")
+    name = "instant"
 
     def stream(
         self, request: EngineRequest, cancel: CancelToken, usage: EngineUsage
@@ -58,11 +45,3 @@ class InstantEngine(CompletionEngine):
             usage.new_tokens += 1
             yield TextDelta(text=piece, logprob=-0.1)
         usage.finish_reason = "stop"
-
-
-def install(folder: Path) -> None:
-    """Write what makes the engine a plugin of a server that has `folder` on its path."""
-    info = folder / "instant_engine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: instant-engine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)

@@ -21,7 +21,7 @@ from benchmarks.checked_server import HELD
 from benchmarks.client import Client
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import Figure, figure
-from benchmarks.instant_engine import NAME, install
+from benchmarks.instant_engine import InstantEngine
 from benchmarks.results import Recorder
 from benchmarks.soak_editor import Editor
 
@@ -65,7 +65,7 @@ class Sample:
 
 def fake_subject() -> Subject:
     """Return the server with an engine that has no model."""
-    return Subject(name="without a model", arguments=("--engine", NAME))
+    return Subject(name="without a model", arguments=("--engine", InstantEngine.name))
 
 
 def model_subject(name: str, folder: Path, n_threads: int) -> Subject:
@@ -89,7 +89,7 @@ def soak(
     """
     with tempfile.TemporaryDirectory(prefix="foretype-soak-") as name:
         folder = Path(name)
-        install(folder)
+        InstantEngine.install(folder)
         log = folder / "server.log"
         arguments = ("-m", "benchmarks.checked_server", *subject.arguments, "--log-file", str(log))
         with Client(arguments, environment={"PYTHONPATH": name}) as client:

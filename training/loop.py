@@ -12,7 +12,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +151,7 @@ def _run(
             good = latest_step(plan.run)
             raise DivergedError(f"{exc}; the last good checkpoint is {good or 'none'}") from exc
         now = time.monotonic()
+        n_tokens = trainer.state.cursor - cursor
         pace = [*pace[1 - PACE_STEPS :], now - at]
         losses.append(loss)
         left = n_steps - trainer.state.schedule_step + 1.0
@@ -168,19 +169,7 @@ def _run(
         step = trainer.state.step
         trainer.follow_load()
         if step % run.log_every_steps == 0 or is_last:
-            n_tokens = trainer.state.cursor - cursor
-            write(
-                {
-                    "step": step,
-                    "tokens": trainer.state.cursor,
-                    "loss": round(float(np.mean(losses)), 4),
-                    "lr_factor": round(factor, 5),
-                    "grad_norm": round(norm, 3),
-                    "tokens_per_s": round(n_tokens / float(np.median(pace))),
-                    "progress": round(trainer.state.progress, 5),
-                    "elapsed_s": round(trainer.state.elapsed_s, 1),
-                }
-            )
+            write(_row(trainer, losses, pace, n_tokens=n_tokens, factor=factor, norm=norm))
             losses.clear()
         if step % run.eval_every_steps == 0 or is_last:
             bits = trainer.dev_bits()
@@ -191,6 +180,28 @@ def _run(
         if trainer.processes.is_main and (is_last or is_asked_to_stop or is_due):
             save(trainer, plan.run)
             saved_at = time.monotonic()
+
+
+def _row(
+    trainer: Trainer,
+    losses: Sequence[float],
+    pace: Sequence[float],
+    *,
+    n_tokens: int,
+    factor: float,
+    norm: float,
+) -> dict[str, float]:
+    """Return what the log says of the last step, and of those since its last row."""
+    return {
+        "step": trainer.state.step,
+        "tokens": trainer.state.cursor,
+        "loss": round(float(np.mean(losses)), 4),
+        "lr_factor": round(factor, 5),
+        "grad_norm": round(norm, 3),
+        "tokens_per_s": round(n_tokens / float(np.median(pace))),
+        "progress": round(trainer.state.progress, 5),
+        "elapsed_s": round(trainer.state.elapsed_s, 1),
+    }
 
 
 def save(trainer: Trainer, run: Path) -> Path:
