@@ -21,7 +21,7 @@ from server import __version__
 from server.backends.contract import Backend, BackendOptions, Logits
 from server.bundle import Bundle, locate_bundle, read_bundle
 from server.completion.engines.local_memory import LocalMemory
-from server.completion.workspace_survey import survey
+from server.completion.workspace.survey import survey
 from server.errors import BackendError, BundleError, CompletionServerError
 from server.exit_codes import ExitCode
 from server.options import Options, camel_case

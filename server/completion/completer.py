@@ -27,7 +27,7 @@ from server.completion.runs import Runs
 from server.completion.scheduler import Clock, MonotonicClock
 from server.completion.status import Status
 from server.completion.status_board import StatusBoard
-from server.completion.workspace_learning import WorkspaceLearning
+from server.completion.workspace.learning import WorkspaceLearning
 from server.options import Options
 from server.plugins import Plugins
 

@@ -18,7 +18,7 @@ from server.lsp.watching import file_path, folder_paths, registration, split_cha
 if TYPE_CHECKING:
     from server.completion.completer import Completer
     from server.completion.request import CompletionRequest
-    from server.completion.workspace_learning import WorkspaceLearning
+    from server.completion.workspace.learning import WorkspaceLearning
 
 
 class Workspace:
@@ -71,8 +71,8 @@ class Workspace:
         if not (watching and watching.dynamic_registration):
             self._look_for_changes()
             return
-        from server.completion.ignore_rules import IGNORE_FILE
-        from server.completion.workspace_files import NAMES, SUFFIXES
+        from server.completion.workspace.files import NAMES, SUFFIXES
+        from server.completion.workspace.ignore_rules import IGNORE_FILE
 
         watched = registration(sorted(SUFFIXES), sorted({*NAMES, IGNORE_FILE}))
         params = {"registrations": [watched]}

@@ -9,7 +9,7 @@ import pytest
 from server import doctor
 from server.bundle import EMBEDDED_FOLDER, read_bundle
 from server.completion.engines.local_memory import LocalMemory
-from server.completion.workspace_survey import survey
+from server.completion.workspace.survey import survey
 from server.options import Options
 from server.plugins import Plugins
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.completion.workspace_files import MAX_FILE_BYTES, Workspace, WorkspaceFolder
+from server.completion.workspace.files import MAX_FILE_BYTES, Workspace, WorkspaceFolder
 from server.options import SECRET_PATHS
 
 

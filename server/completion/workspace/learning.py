@@ -1,7 +1,7 @@
 """What the engine learns of the workspace, and when: files in the background, documents as typed.
 
-The work is done in `workspace_reading`, on one thread of low priority; which files may be read is
-decided in `workspace_files`. Every method is called on the event loop.
+The work is done in `reading`, on one thread of low priority; which files may be read is
+decided in `files`. Every method is called on the event loop.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.completion.engine import CancelToken, WorkspaceFile
-from server.completion.ignore_rules import IGNORE_FILE
 from server.completion.worker import Job, Worker
-from server.completion.workspace_files import Workspace, is_worth_learning
-from server.completion.workspace_reading import Learner, WorkspaceReading, lower_priority
+from server.completion.workspace.files import Workspace, is_worth_learning
+from server.completion.workspace.ignore_rules import IGNORE_FILE
+from server.completion.workspace.reading import Learner, WorkspaceReading, lower_priority
 from server.options import Options
 
 logger = logging.getLogger(__name__)

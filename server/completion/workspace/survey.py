@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.completion.engine import CancelToken, MemoryInfo, WorkspaceFile
-from server.completion.workspace_files import WorkspaceFolder
-from server.completion.workspace_reading import BATCH_CHARS, MAX_FILES, Learner
+from server.completion.workspace.files import WorkspaceFolder
+from server.completion.workspace.reading import BATCH_CHARS, MAX_FILES, Learner
 from server.options import Options
 
 PATIENCE_S = 10.0

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pathspec
 
-from server.completion.regular_file import Stamp, is_without_links, read_regular_file, stamp
+from server.completion.workspace.regular_file import (
+    Stamp,
+    is_without_links,
+    read_regular_file,
+    stamp,
+)
 
 IGNORE_FILE = ".gitignore"
 MAX_RULES_BYTES = 200_000

@@ -1,7 +1,7 @@
 """What happens on the thread that learns: files are read, and texts handed to the engine.
 
 Knows what is known, so that what is silenced while it is read, or learned, stays silent. When
-something is read is decided in `workspace_learning`, which files may be in `workspace_files`.
+something is read is decided in `learning`, which files may be in `files`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from server.completion.engine import CancelToken, WorkspaceFile
-from server.completion.regular_file import Stamp, stamp
-from server.completion.workspace_files import Workspace, WorkspaceFolder
+from server.completion.workspace.files import Workspace, WorkspaceFolder
+from server.completion.workspace.regular_file import Stamp, stamp
 
 BATCH_CHARS = 2_000_000
 """Text that is learned at once: about a second of one core. Guessed."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server.completion.ignore_rules import MAX_RULES_BYTES, IgnoreRules
+from server.completion.workspace.ignore_rules import MAX_RULES_BYTES, IgnoreRules
 
 FILES = (
     "kept.py",

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from server.completion import workspace_learning, workspace_reading
 from server.completion.engine import CancelToken, WorkspaceFile
-from server.completion.workspace_files import Workspace, WorkspaceFolder
-from server.completion.workspace_learning import WorkspaceLearning
-from server.completion.workspace_reading import WorkspaceReading
+from server.completion.workspace import learning as learning_module
+from server.completion.workspace import reading as reading_module
+from server.completion.workspace.files import Workspace, WorkspaceFolder
+from server.completion.workspace.learning import WorkspaceLearning
+from server.completion.workspace.reading import WorkspaceReading
 from server.options import Options
 
 TIMEOUT_S = 30
@@ -51,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace_learning, "DOCUMENT_WAIT_S", 0.0)
+    monkeypatch.setattr(learning_module, "DOCUMENT_WAIT_S", 0.0)
 
 
 def make(notes: Notes, **options: object) -> WorkspaceLearning:
@@ -306,7 +307,7 @@ async def test_no_more_is_read_than_the_memory_holds(notes: Notes, folder: Path)
 async def test_no_more_files_are_read_than_the_bound(
     notes: Notes, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspace_reading, "MAX_FILES", 1)
+    monkeypatch.setattr(reading_module, "MAX_FILES", 1)
     learning = make(notes)
     learning.start([folder])
     await until(lambda: learning.is_idle)
@@ -317,8 +318,8 @@ async def test_no_more_files_are_read_than_the_bound(
 async def test_where_the_editor_tells_nothing_changes_are_looked_for(
     notes: Notes, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspace_learning, "LOOK_S", 0.0)
-    monkeypatch.setattr(workspace_learning, "LOOK_SHARE", 1000.0)
+    monkeypatch.setattr(learning_module, "LOOK_S", 0.0)
+    monkeypatch.setattr(learning_module, "LOOK_SHARE", 1000.0)
     silenced: list[bool] = []
     learning = WorkspaceLearning(
         notes, Options(), is_busy=lambda: False, on_silenced=lambda: silenced.append(True)

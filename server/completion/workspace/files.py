@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from server.completion.gates import denying_pattern, says_generated
-from server.completion.ignore_rules import IgnoreRules
-from server.completion.regular_file import is_without_links, read_regular_file
+from server.completion.workspace.ignore_rules import IgnoreRules
+from server.completion.workspace.regular_file import is_without_links, read_regular_file
 
 MAX_FILE_BYTES = 400_000
 """Larger files are mostly data. Guessed."""
