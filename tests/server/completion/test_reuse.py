@@ -107,6 +107,8 @@ class Editor:
         if source == "none":
             assert self.answer.reason
         self.ids += [candidate.id for candidate in self.answer.candidates[:1]]
+        if not self.session.is_gated:  # Else the next answer might still find it in flight.
+            await until(lambda: self.completer.is_idle)
 
     def edit(self, before: str, after: str) -> None:
         self.states.append((self.before, self.after))
