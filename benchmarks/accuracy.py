@@ -20,9 +20,10 @@ from export.pipeline import Device, ExportOptions, export_bundle
 from server.backends.contract import Backend, BackendOptions, TokenIds
 from server.backends.ort import OrtBackend
 from server.backends.pytorch import PyTorchBackend
-from server.bundle import TOKENIZER_FILE, Bundle, Dtype, read_bundle
+from server.bundle import TOKENIZER_FILE, Bundle, read_bundle
 from server.decoding.sampling import log_softmax
 from server.decoding.tokenizer import Tokenizer
+from server.manifest import Dtype
 
 DTYPES: tuple[Dtype, ...] = ("fp32", "fp16", "int8", "int4")
 GREEDY_TOKENS = 256

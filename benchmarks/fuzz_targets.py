@@ -18,11 +18,12 @@ from typing import Any
 
 from benchmarks.fuzz_json import almost, as_bytes
 from server.backends.ort_graph import check_graph
-from server.bundle import EMBEDDED_FOLDER, MANIFEST_FILE, manifest_text, parse_manifest
+from server.bundle import EMBEDDED_FOLDER, MANIFEST_FILE
 from server.decoding.tokenizer import Tokenizer, byte_alphabet
 from server.errors import BundleError
 from server.lsp.framing import FramingError, OversizedMessageError, read_message
 from server.lsp.server import ForetypeServer
+from server.manifest import manifest_text, parse_manifest
 
 Target = Callable[[bytes], None]
 LONGEST_MESSAGE = 1 << 12

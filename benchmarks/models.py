@@ -25,10 +25,10 @@ from server.bundle import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     Bundle,
-    Dtype,
     locate_bundle,
     read_bundle,
 )
+from server.manifest import Dtype
 
 SEED = 124
 # The sizes of the published GPT-2 of 124M weights.

@@ -10,7 +10,7 @@ from benchmarks.figures import Figure, Ratio, figure, ratio
 from benchmarks.machine import read_bandwidth
 from benchmarks.results import Recorder
 from benchmarks.subjects import SubjectProcess, SubjectSpec, Task
-from server.bundle import ModelSpec
+from server.manifest import ModelSpec
 
 PROMPTS = (64, 256, 512, 1000)
 DECODE_TOKENS = 16

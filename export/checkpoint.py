@@ -18,8 +18,9 @@ from server.backends.pytorch_config import (
     declared_fields,
     make_config,
 )
-from server.bundle import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec
+from server.bundle import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from server.errors import BundleError, CheckpointError, UnsupportedModelError, nearest_name
+from server.manifest import ModelSpec
 
 if TYPE_CHECKING:
     import torch

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from server.bundle import Dtype, FimOrder, Layout
 from server.errors import CompletionServerError, nearest_name
 from server.exit_codes import ExitCode
+from server.manifest import Dtype, FimOrder, Layout
 
 if TYPE_CHECKING:
     from export.pipeline import ExportReport

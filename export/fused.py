@@ -25,8 +25,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.quantize import BLOCK_SIZE, Array, quantize_matrix
-from server.bundle import Dtype, ModelSpec, Quantization, TensorNames
 from server.errors import UnsupportedModelError
+from server.manifest import Dtype, ModelSpec, Quantization, TensorNames
 
 OPSET = 18
 IR_VERSION = 10

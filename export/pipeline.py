@@ -31,18 +31,13 @@ from server.bundle import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     Bundle,
-    Dtype,
-    FileRecord,
-    Layout,
-    Manifest,
-    TensorNames,
-    manifest_text,
     models_folder,
     read_bundle,
     record_file,
 )
 from server.decoding.memory.coefficients import coefficients_text, read_coefficients
 from server.errors import BundleError, CheckpointError, OptionsError, UnsupportedModelError
+from server.manifest import Dtype, FileRecord, Layout, Manifest, TensorNames, manifest_text
 
 if TYPE_CHECKING:
     from export.checkpoint import Weights

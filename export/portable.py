@@ -17,8 +17,9 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto, helper
 
-from server.bundle import MODEL_FILE, Dtype, ModelSpec, TensorNames
+from server.bundle import MODEL_FILE
 from server.errors import GraphError, OptionsError, UnsupportedModelError
+from server.manifest import Dtype, ModelSpec, TensorNames
 
 TASK = "text-generation-with-past"
 PORTABLE_DTYPES: Final = ("fp32", "fp16")

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from export.checkpoint import read_json
-from server.bundle import TOKENIZER_FILE, FimOrder, FimTokens, SpecialTokens
+from server.bundle import TOKENIZER_FILE
 from server.errors import CheckpointError, nearest_name
+from server.manifest import FimOrder, FimTokens, SpecialTokens
 
 FACTS_FILE = "foretype.json"
 FimChoice = FimOrder | Literal["none"]

@@ -17,8 +17,8 @@ import onnx
 from onnx import TensorProto
 
 from server.backends.contract import Backend
-from server.bundle import Dtype, Manifest
 from server.errors import GraphError, ParityError
+from server.manifest import Dtype, Manifest
 
 N_GREEDY = 32
 N_PROMPT = 64

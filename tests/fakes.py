@@ -30,7 +30,7 @@ from server.backends.contract import (
     check_forward_arguments,
     check_truncation,
 )
-from server.bundle import Bundle, ModelSpec
+from server.bundle import Bundle
 from server.completion.engine import (
     CancelToken,
     CompletionEngine,
@@ -41,6 +41,7 @@ from server.completion.engine import (
 )
 from server.decoding.tokenizer import Tokenizer, byte_alphabet
 from server.errors import BackendFailedError, CompletionServerError
+from server.manifest import ModelSpec
 from server.options import Options
 from server.plugins import Group, Plugins
 

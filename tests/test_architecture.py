@@ -18,6 +18,7 @@ FLOORS = {
     "server.errors": 0,
     "server.exit_codes": 0,
     "server.bundle": 1,
+    "server.manifest": 1,
     "server.options": 1,
     "server.plugins": 1,
     "server.documents": 1,
@@ -35,6 +36,7 @@ FLOORS = {
 # The doors between the rooms: the only modules of the text room that see token ids.
 DOORS = {"server.completion.engines.local", "server.completion.engines.local_memory"}
 PURE = (
+    "server.manifest",
     "server.decoding.sampling",
     "server.decoding.healing",
     "server.decoding.prevention",

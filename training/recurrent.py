@@ -27,9 +27,10 @@ from server.backends.contract import (
     check_forward_arguments,
     check_truncation,
 )
-from server.bundle import Bundle, Manifest, ModelSpec, SpecialTokens, TensorNames
+from server.bundle import Bundle
 from server.completion.engines.local import LocalEngine
 from server.errors import BackendUnavailableError
+from server.manifest import Manifest, ModelSpec, SpecialTokens, TensorNames
 from server.options import Options
 from server.plugins import Group, Plugins
 from training.checkpoint import latest_step, load_model

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from benchmarks.errors import BenchmarkError
 from benchmarks.subjects import SubjectSpec, Task
 from benchmarks.throughput import DECODE_TOKENS, LINE_TOKENS
-from server.bundle import CHECKPOINT_FOLDER, Bundle, ModelSpec
+from server.bundle import CHECKPOINT_FOLDER, Bundle
+from server.manifest import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

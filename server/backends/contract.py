@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from server.bundle import Bundle, ModelSpec
+from server.bundle import Bundle
 from server.errors import BackendFailedError
+from server.manifest import ModelSpec
 
 TokenIds = Sequence[int]
 Logits = npt.NDArray[np.float32]

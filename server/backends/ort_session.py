@@ -21,8 +21,9 @@ import psutil
 
 from server.backends.contract import BackendOptions
 from server.backends.ort_graph import check_graph
-from server.bundle import Bundle, Manifest
+from server.bundle import Bundle
 from server.errors import BackendFailedError, BackendUnavailableError, BundleError
+from server.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 

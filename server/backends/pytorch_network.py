@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from server.backends.pytorch_config import COMPUTED_TENSORS, make_config
-from server.bundle import CONFIG_FILE, WEIGHTS_FILE, ModelSpec
+from server.bundle import CONFIG_FILE, WEIGHTS_FILE
 from server.errors import BackendUnavailableError, BundleError
+from server.manifest import ModelSpec
 
 CONFIG_BYTES = 1_000_000  # far above any config of a decoder
 

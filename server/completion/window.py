@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from server.bundle import FimOrder
+from server.manifest import FimOrder
 
 Count = Callable[[str], int]
 """How many tokens a text has."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server.bundle import FimOrder, SpecialTokens
+from server.manifest import FimOrder, SpecialTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from benchmarks.our_backend import OurBackend, decode_greedily, our_spec, time_t
 from benchmarks.results import Recorder
 from benchmarks.subjects import SubjectSpec, Task, sample_tokens
 from benchmarks.throughput import Plan, decode_figures, list_tasks, measure, n_steps, noise_notes
-from server.bundle import EMBEDDED_FOLDER, ModelSpec, read_bundle
+from server.bundle import EMBEDDED_FOLDER, read_bundle
+from server.manifest import ModelSpec
 from tests.fakes import FakeBackend
 
 SPEC = ModelSpec(n_layer=1, n_head=1, n_kv_head=1, n_embd=8, n_ctx=512, n_vocab=100)

@@ -14,7 +14,7 @@ from export.fused import FusedOptions, build_fused
 from export.pipeline import ExportOptions, export_bundle
 from server.backends.contract import Backend, BackendOptions
 from server.backends.ort import OrtBackend
-from server.bundle import MEMORY_FILE, Bundle, FimTokens, Quantization, read_bundle
+from server.bundle import MEMORY_FILE, Bundle, read_bundle
 from server.decoding.memory.coefficients import (
     Coefficients,
     coefficients_text,
@@ -28,6 +28,7 @@ from server.errors import (
     ParityError,
     UnsupportedModelError,
 )
+from server.manifest import FimTokens, Quantization
 
 MakeCheckpoint = Callable[..., Path]
 

@@ -12,8 +12,8 @@ import torch
 
 from export.checkpoint import load_model, read_checkpoint, read_weights
 from export.portable import check_portable, tensor_names, write_portable
-from server.bundle import Dtype, TensorNames
 from server.errors import GraphError, OptionsError, UnsupportedModelError
+from server.manifest import Dtype, TensorNames
 
 TOKENS = np.random.default_rng(3).integers(0, 264, (1, 90), dtype=np.int64)
 

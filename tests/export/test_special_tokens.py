@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from export.special_tokens import Facts, find_special_tokens, read_facts
-from server.bundle import FimTokens
 from server.errors import CheckpointError
+from server.manifest import FimTokens
 
 WORDS = {"a": 0, "b": 1}
 

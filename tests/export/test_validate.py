@@ -14,8 +14,9 @@ from export.checkpoint import load_model, read_checkpoint, read_weights
 from export.validate import check_graph, measure_parity
 from server.backends.contract import BackendOptions
 from server.backends.ort import OrtBackend
-from server.bundle import Bundle, Manifest, read_bundle
+from server.bundle import Bundle, read_bundle
 from server.errors import BackendFailedError, GraphError, ParityError
+from server.manifest import Manifest
 
 TEXT = [int(token) for token in np.random.default_rng(5).integers(0, 264, 300)]
 

@@ -18,6 +18,13 @@ from server.bundle import (
     MAX_BYTES,
     MODEL_FILE,
     TOKENIZER_FILE,
+    locate_bundle,
+    named_bundles,
+    read_bundle,
+    record_file,
+)
+from server.errors import BundleError
+from server.manifest import (
     FileRecord,
     FimTokens,
     Manifest,
@@ -25,14 +32,9 @@ from server.bundle import (
     Quantization,
     SpecialTokens,
     TensorNames,
-    locate_bundle,
     manifest_text,
-    named_bundles,
     parse_manifest,
-    read_bundle,
-    record_file,
 )
-from server.errors import BundleError
 
 SPEC = ModelSpec(n_layer=2, n_head=2, n_kv_head=1, n_embd=32, n_ctx=64, n_vocab=128)
 MANIFEST = Manifest(

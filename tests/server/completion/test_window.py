@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.bundle import FimOrder
 from server.completion.window import Window, choose_order, first_lines, place_window, suffix_limit
+from server.manifest import FimOrder
 
 MAX_TOKENS = 100
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from server.bundle import FimOrder, FimTokens, SpecialTokens
 from server.decoding.prompt import build_prompt
+from server.manifest import FimOrder, FimTokens, SpecialTokens
 
 END, PRE, SUF, MID = 90, 91, 92, 93
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from export.pipeline import ExportOptions, export_bundle
-from server.bundle import EMBEDDED_FOLDER, TOKENIZER_FILE, Dtype
+from server.bundle import EMBEDDED_FOLDER, TOKENIZER_FILE
 from server.completion.engine import (
     CancelToken,
     EngineRequest,
@@ -24,6 +24,7 @@ from server.completion.engine import (
 )
 from server.completion.engines.local import LocalEngine
 from server.decoding.memory.drafts import Pace
+from server.manifest import Dtype
 from server.options import Options
 
 SERVER = Path(__file__).parents[4] / "server"

@@ -12,19 +12,11 @@ import numpy as np
 import pytest
 
 from server.backends.contract import Backend
-from server.bundle import (
-    EMBEDDED_FOLDER,
-    Bundle,
-    FimOrder,
-    FimTokens,
-    Manifest,
-    SpecialTokens,
-    TensorNames,
-    read_bundle,
-)
+from server.bundle import EMBEDDED_FOLDER, Bundle, read_bundle
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage
 from server.completion.engines.local import MAX_DOCUMENTS, LocalEngine
 from server.errors import BackendFailedError
+from server.manifest import FimOrder, FimTokens, Manifest, SpecialTokens, TensorNames
 from server.options import Options, SamplingOptions
 from tests.fakes import FAKE_SPEC, ByteTokenizer, FakeBackend, FakeBackends, byte_tokenizer_json
 
