@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Self
 
-from server.completion.engine import CompletionEngine, EngineInfo
+from server.completion.engine import CompletionEngine, EngineInfo, OnProgress, untold
 from server.options import Options
 
 
@@ -16,7 +16,7 @@ class EngineWithoutModel(CompletionEngine):
     """That `--engine` knows it by, once it is installed."""
 
     @classmethod
-    def load(cls, options: Options) -> Self:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> Self:
         """Nothing is loaded."""
         return cls()
 

@@ -37,7 +37,9 @@ from server.completion.engine import (
     EngineInfo,
     EngineRequest,
     EngineUsage,
+    OnProgress,
     TextDelta,
+    untold,
 )
 from server.decoding.tokenizer import Tokenizer, byte_alphabet
 from server.errors import BackendFailedError, CompletionServerError
@@ -244,7 +246,7 @@ class FakeEngine(CompletionEngine):
 
         class Loaded(FakeEngine):
             @classmethod
-            def load(cls, options: Options) -> CompletionEngine:
+            def load(cls, options: Options, on_progress: OnProgress = untold) -> CompletionEngine:
                 if engine.load_error is not None:
                     raise engine.load_error
                 return engine
@@ -252,7 +254,7 @@ class FakeEngine(CompletionEngine):
         return Loaded
 
     @classmethod
-    def load(cls, options: Options) -> CompletionEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> CompletionEngine:
         raise CompletionServerError("a fake engine is provided by its test")
 
     @property

@@ -10,7 +10,6 @@ Knows checkpoints of `training`; asks nothing of the server that a stranger's pl
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from server.backends.contract import (
     check_truncation,
 )
 from server.bundle import Bundle
+from server.completion.engine import OnProgress, untold
 from server.completion.engines.local import LocalEngine
 from server.errors import BackendUnavailableError
 from server.manifest import Manifest, ModelSpec, SpecialTokens, TensorNames
@@ -114,8 +114,8 @@ class RecurrentEngine(LocalEngine):
     """The local engine over a recurrent checkpoint; `model` names its folder, or a run."""
 
     @classmethod
-    def load(cls, options: Options) -> RecurrentEngine:
-        """Read the checkpoint.
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> RecurrentEngine:
+        """Read the checkpoint, which is small: there is no progress to tell.
 
         Raises:
             CheckpointError: there is none, or it is not whole.
@@ -126,13 +126,6 @@ class RecurrentEngine(LocalEngine):
         wanted = BackendOptions(n_threads=options.threads)
         backends = BackendChoice(bundle, [Attempt(NAME, "cpu")], wanted, _Alone())
         return cls(bundle, backends, memory_bytes=options.memory_bytes)
-
-    @classmethod
-    def load_with_progress(
-        cls, options: Options, on_progress: Callable[[int], None]
-    ) -> RecurrentEngine:
-        """Read the checkpoint, which is small: there is no progress to tell."""
-        return cls.load(options)
 
 
 def bundle_of(checkpoint: Path) -> Bundle:

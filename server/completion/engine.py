@@ -14,8 +14,14 @@ from typing import Literal
 
 from server.options import Options, SamplingOptions
 
+OnProgress = Callable[[int], None]
+"""Is told how many percent are done."""
 MemoryScope = Literal["workspace", "document", "off"]
 FinishReason = Literal["stop", "length", "deadline", "cancelled"]
+
+
+def untold(percent: int) -> None:
+    """Take no notice of progress."""
 
 
 class CancelToken:
@@ -180,23 +186,16 @@ class CompletionEngine(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, options: Options) -> CompletionEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> CompletionEngine:
         """Make the engine ready to answer; may take seconds.
+
+        Args:
+            options: the settings.
+            on_progress: may be told how many percent are done; editors show it.
 
         Raises:
             CompletionServerError: it cannot be made; the message says what to set.
         """
-
-    @classmethod
-    def load_with_progress(
-        cls, options: Options, on_progress: Callable[[int], None]
-    ) -> CompletionEngine:
-        """Load it and say meanwhile how many percent are done; an engine may leave this out.
-
-        Raises:
-            CompletionServerError: as `load`.
-        """
-        return cls.load(options)
 
     @property
     @abstractmethod

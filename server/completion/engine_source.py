@@ -52,7 +52,7 @@ class EngineSource:
             self._plugins.block("engines", name, "it is no subclass of CompletionEngine")
             raise PluginError(f"engine {name!r} is no subclass of CompletionEngine")
         try:
-            return kind.load_with_progress(self._options, self._on_progress)
+            return kind.load(self._options, self._on_progress)
         except CompletionServerError:
             raise
         except Exception as exc:  # a stranger's engine may raise anything

@@ -26,7 +26,9 @@ from server.completion.engine import (
     EngineRequest,
     EngineUsage,
     FinishReason,
+    OnProgress,
     TextDelta,
+    untold,
 )
 from server.errors import EngineError
 from server.options import Options
@@ -71,7 +73,7 @@ class HttpEngine(CompletionEngine):
         self._key = key
 
     @classmethod
-    def load(cls, options: Options) -> HttpEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> HttpEngine:
         """Make the engine from `httpUrl` and `httpModel`."""
         if not options.http_url:
             raise EngineError("the http engine needs an address: set httpUrl")

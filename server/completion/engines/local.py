@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -26,8 +26,10 @@ from server.completion.engine import (
     EngineRequest,
     EngineUsage,
     MemoryInfo,
+    OnProgress,
     TextDelta,
     WorkspaceFile,
+    untold,
 )
 from server.completion.engines.local_memory import LocalMemory
 from server.completion.languages import first_line, last_line
@@ -122,18 +124,12 @@ class LocalEngine(CompletionEngine):
         self._documents: OrderedDict[str, _DocumentTokens] = OrderedDict()
 
     @classmethod
-    def load(cls, options: Options) -> LocalEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> LocalEngine:
         """Read the bundle that the options name and start the first backend that runs it.
 
-        A backend that nobody knows is passed over for `auto`; the log and the status say so.
+        A backend that nobody knows is passed over for `auto`; the log and the status say so. Half
+        is done when the bundle is read and checked, by the number of steps.
         """
-        return cls.load_with_progress(options, lambda _: None)
-
-    @classmethod
-    def load_with_progress(
-        cls, options: Options, on_progress: Callable[[int], None]
-    ) -> LocalEngine:
-        """Load it; half is done when the bundle is read and checked, by the number of steps."""
         bundle = read_bundle(locate_bundle(options.model))
         on_progress(READ_PERCENT)
         try:

@@ -11,7 +11,9 @@ from server.completion.engine import (
     EngineInfo,
     EngineRequest,
     EngineUsage,
+    OnProgress,
     TextDelta,
+    untold,
 )
 from server.options import Options
 
@@ -23,7 +25,7 @@ class EchoEngine(CompletionEngine):
         self._step_s = step_s
 
     @classmethod
-    def load(cls, options: Options) -> EchoEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> EchoEngine:
         """Print where an engine has no business to print: stdout is the protocol's."""
         print("a stray line", flush=True)  # noqa: T201 - the point of it
         os.write(1, b"a stray line from C\n")

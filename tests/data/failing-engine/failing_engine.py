@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from server.backends.contract import Logits, TokenIds
 from server.backends.ort import OrtBackend
 from server.completion import watchdog
+from server.completion.engine import OnProgress, untold
 from server.completion.engines.local import LocalEngine
 from server.errors import BackendFailedError
 from server.options import Options
@@ -29,11 +29,9 @@ class FailingEngine(LocalEngine):
     """Real backends; onnxruntime stops working in the middle of a completion."""
 
     @classmethod
-    def load_with_progress(
-        cls, options: Options, on_progress: Callable[[int], None]
-    ) -> FailingEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> FailingEngine:
         """Load as usual, then let onnxruntime fail."""
-        engine = super().load_with_progress(options, on_progress)
+        engine = super().load(options, on_progress)
         assert isinstance(engine, cls)
         lose_device()
         if FAILS_HOW == "hangs":

@@ -15,7 +15,9 @@ from server.completion.engine import (
     EngineInfo,
     EngineRequest,
     EngineUsage,
+    OnProgress,
     TextDelta,
+    untold,
 )
 from server.options import Options
 
@@ -27,7 +29,7 @@ class ScriptedEngine(CompletionEngine):
         self._script = script
 
     @classmethod
-    def load(cls, options: Options) -> ScriptedEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> ScriptedEngine:
         """Read the script, JSON, from the file that the environment names."""
         text = Path(os.environ["FORETYPE_TEST_SCRIPT"]).read_text(encoding="utf-8")
         return cls(json.loads(text))

@@ -11,7 +11,9 @@ from server.completion.engine import (
     EngineInfo,
     EngineRequest,
     EngineUsage,
+    OnProgress,
     TextDelta,
+    untold,
 )
 from server.completion.filters import Draft
 from server.completion.request import CompletionRequest
@@ -25,7 +27,7 @@ class TellingEngine(CompletionEngine):
         self._n_asked = 0
 
     @classmethod
-    def load(cls, options: Options) -> TellingEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> TellingEngine:
         """Nothing is loaded."""
         return cls()
 

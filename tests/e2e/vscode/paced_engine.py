@@ -15,7 +15,9 @@ from server.completion.engine import (
     EngineInfo,
     EngineRequest,
     EngineUsage,
+    OnProgress,
     TextDelta,
+    untold,
 )
 from server.options import Options
 
@@ -32,7 +34,7 @@ class PacedEngine(CompletionEngine):
     """Writes the rest of `FUNCTION`, a piece at a time; other candidates are shorter."""
 
     @classmethod
-    def load(cls, options: Options) -> PacedEngine:
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> PacedEngine:
         """Nothing to load."""
         return cls()
 

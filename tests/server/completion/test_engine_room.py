@@ -8,7 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from server.completion.engine import CompletionEngine, EngineInfo, EngineRequest, TextDelta
+from server.completion.engine import (
+    CompletionEngine,
+    EngineInfo,
+    EngineRequest,
+    OnProgress,
+    TextDelta,
+    untold,
+)
 from server.completion.engine_room import EngineRoom
 from server.completion.generation import Generation
 from server.completion.request import CompletionRequest
@@ -66,9 +73,7 @@ async def bench() -> AsyncIterator[Bench]:
 async def test_an_engine_may_say_how_much_of_it_is_loaded() -> None:
     class Slow(FakeEngine):
         @classmethod
-        def load_with_progress(
-            cls, options: Options, on_progress: Callable[[int], None]
-        ) -> CompletionEngine:
+        def load(cls, options: Options, on_progress: OnProgress = untold) -> CompletionEngine:
             on_progress(50)
             return cls(lambda _: [])
 

@@ -8,7 +8,9 @@ from server.completion.engine import (
     EngineInfo,
     EngineRequest,
     EngineUsage,
+    OnProgress,
     TextDelta,
+    untold,
 )
 from server.options import Options
 
@@ -17,7 +19,7 @@ class RecallEngine(CompletionEngine):
     """Completes a line from the lines above it."""
 
     @classmethod
-    def load(cls, options: Options) -> "RecallEngine":
+    def load(cls, options: Options, on_progress: OnProgress = untold) -> "RecallEngine":
         """Nothing to load."""
         return cls()
 
