@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -78,7 +78,7 @@ class _DocumentTokens:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.encoder = IncrementalEncoder(tokenizer)
-        self.windows: deque[Window] = deque(maxlen=MAX_WINDOWS)
+        self.windows: list[Window] = []
         """The last used first."""
         self.encode_part = lru_cache(MAX_PARTS)(lambda text: tuple(tokenizer.encode(text)))
         """Token ids of lines, suffix and context, which are asked for again and again."""
@@ -89,7 +89,7 @@ class _DocumentTokens:
     def remember(self, window: Window) -> None:
         """Put a window first, in the place of the one that it grew from."""
         others = [w for w in self.windows if not window.prefix.startswith(w.prefix[:HEAD_CHARS])]
-        self.windows = deque([window, *others], maxlen=MAX_WINDOWS)
+        self.windows = [window, *others][:MAX_WINDOWS]
 
 
 class LocalEngine(CompletionEngine):

@@ -252,6 +252,15 @@ def type_along(engine: LocalEngine, start: int, suffix: str) -> tuple[int, int]:
     return sum(u.prompt_tokens for u in usages), sum(u.reused_tokens for u in usages)
 
 
+def test_a_window_is_remembered_however_many_came_before_it(make_engine) -> None:
+    """The fifth window of a document was dropped at once, and so was each one after it."""
+    engine = make_engine(FakeBackend(lambda tokens: ByteTokenizer.END, spec=SPEC))
+    for n_chars in range(600, 3601, 600):
+        complete(engine, at(n_chars))
+    for n_chars in range(3601, 3640):
+        assert complete(engine, at(n_chars))[1].prefilled_tokens < 10
+
+
 @pytest.mark.parametrize("order", [None, "psm", "spm"])
 def test_a_request_on_warm_caches_equals_one_on_a_fresh_engine(make_engine, order) -> None:
     """Edits, jumps and cursor moves; what is remembered changes speed, never text."""
