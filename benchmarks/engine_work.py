@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -34,14 +34,21 @@ class Reuse:
 
     n_prompt: int
     """Tokens of the prompts of all keystrokes."""
-    n_prefilled: int
-    """Tokens that the network ran over to read prompts, warming included."""
+    prefilled: tuple[int, ...]
+    """Tokens that the network ran over to read the prompt, for each keystroke, warming included."""
+    n_ahead: int
+    """Tokens that it ran over between two keystrokes, for prompts to come."""
     n_decoded: int
 
     @property
+    def n_prefilled(self) -> int:
+        """Tokens that the keystrokes waited for."""
+        return sum(self.prefilled)
+
+    @property
     def share(self) -> float:
-        """Share of the prompt tokens that were not computed again."""
-        return 1 - self.n_prefilled / self.n_prompt
+        """Share of the prompt tokens that were not computed again, ahead or when they were due."""
+        return 1 - (self.n_prefilled + self.n_ahead) / self.n_prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,29 +123,48 @@ def replay(
     engine: LocalEngine,
     counter: CountingBackend,
     prefix: str,
-    typed: str,
+    typed: Sequence[str],
     step: Callable[[str], None],
+    *,
+    is_idle: bool = True,
 ) -> Reuse:
-    """Type a text at the end of a document; the first prefill of the document is not counted."""
+    """Type at the end of a document; the first prefill of the document is not counted.
+
+    Args:
+        engine: completes.
+        counter: at its backend.
+        prefix: the document before.
+        typed: what each keystroke adds.
+        step: is told of each.
+        is_idle: whether there is time between two keystrokes.
+    """
     cancel = CancelToken()
     document = "file:///benchmark/replay.py"
     engine.warm(_request(document, prefix), cancel)
-    n_before, n_prompt, n_decoded = counter.n_tokens, 0, 0
-    for index in range(1, len(typed) + 1):
+    n_prompt, n_ahead, n_decoded = 0, 0, 0
+    prefilled = []
+    for index, text in enumerate(typed, 1):
         step("replay")
-        request = _request(document, prefix + typed[:index])
+        prefix += text
+        request = _request(document, prefix)
+        n_before = counter.n_tokens
         engine.warm(request, cancel)
         # Only a stream tells how long its prompt is, so every key generates one token at least.
         n_wanted = LINE_TOKENS if index % COMPLETE_EVERY == 0 else 1
         usage = EngineUsage()
         for _ in islice(engine.stream(request, cancel, usage), n_wanted):
             pass
-        n_prompt += usage.prompt_tokens
         # The last token that was generated is not run over; drafts that were refused are.
         n_refused = usage.drafted_tokens - usage.accepted_tokens
-        n_decoded += max(0, usage.new_tokens - 1) + n_refused
-    n_run = counter.n_tokens - n_before
-    return Reuse(n_prompt=n_prompt, n_prefilled=max(0, n_run - n_decoded), n_decoded=n_decoded)
+        n_generated = max(0, usage.new_tokens - 1) + n_refused
+        prefilled.append(max(0, counter.n_tokens - n_before - n_generated))
+        n_prompt += usage.prompt_tokens
+        n_decoded += n_generated
+        if is_idle:
+            n_ahead += engine.warm_ahead(request, cancel)
+    return Reuse(
+        n_prompt=n_prompt, prefilled=tuple(prefilled), n_ahead=n_ahead, n_decoded=n_decoded
+    )
 
 
 def cancel_cold_requests(

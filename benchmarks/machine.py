@@ -58,6 +58,13 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
+def machine_line() -> str:
+    """Return processor, cores and onnxruntime's version in one line."""
+    machine, versions = describe_machine(), installed_versions()
+    onnxruntime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "?")
+    return f"{machine['processor']}, {machine['cores']} cores, onnxruntime {onnxruntime}"
+
+
 def describe_commit() -> dict[str, Any]:
     """Return the commit of this checkout and whether files differ from it; empty outside of git."""
     try:

@@ -170,8 +170,15 @@ def _measure_engine(
         )
     finally:
         engine.close()
-    detail = f"{reuse.n_prefilled} of {reuse.n_prompt} prompt tokens, warming included"
-    recorder.figures.append(figure("engine", "computed_again", "", [1 - reuse.share], detail))
+    detail = (
+        f"{reuse.n_prefilled} of {reuse.n_prompt} prompt tokens, warming included, and "
+        f"{reuse.n_ahead} ahead"
+    )
+    most = [float(max(reuse.prefilled))]
+    recorder.figures += [
+        figure("engine", "computed_again", "", [1 - reuse.share], detail),
+        figure("engine", "prefilled_at_a_key", "tokens", most, "the most"),
+    ]
     if cancelled:
         begun = [float(one.n_begun) for one in cancelled]
         recorder.figures += [

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.machine import describe_machine, installed_versions, load_average
+from benchmarks.machine import load_average, machine_line
 from benchmarks.models import RANDOM_DTYPES, open_bundle
 from benchmarks.subjects import sample_tokens
 from server.backends.contract import Backend, BackendOptions
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spins = sorted({0, default, *options.spin_us})
     variants = [Variant(1, 0), *(Variant(n, spin) for n in counts for spin in (*spins, None))]
     baseline = Variant(default_n_threads(), default if counts else 0)
-    print(f"{bundle.manifest.name}, {bundle.manifest.dtype}; {_machine_line()}\n")
+    print(f"{bundle.manifest.name}, {bundle.manifest.dtype}; {machine_line()}, seed {SEED}\n")
     for n_busy in options.busy:
         with busy_loops(n_busy):
             rows = measure(bundle, variants, options.rounds)
@@ -154,14 +154,6 @@ def _options(variant: Variant) -> BackendOptions:
         n_threads=variant.n_threads,
         spinning=variant.spin_us is None,
         spin_us=variant.spin_us or 0,
-    )
-
-
-def _machine_line() -> str:
-    machine, versions = describe_machine(), installed_versions()
-    onnxruntime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "?")
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, onnxruntime {onnxruntime}, seed {SEED}"
     )
 
 

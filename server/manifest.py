@@ -75,6 +75,12 @@ class SpecialTokens:
     end: int
     fim: FimTokens | None = None
 
+    @property
+    def fim_ids(self) -> frozenset[int]:
+        """The three marks of fill-in-the-middle, or none."""
+        fim = self.fim
+        return frozenset((fim.prefix, fim.suffix, fim.middle) if fim is not None else ())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorNames:

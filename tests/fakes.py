@@ -229,6 +229,9 @@ class FakeEngine(CompletionEngine):
         self.load_error = load_error
         self.streams: list[EngineRequest] = []
         self.warmed: list[EngineRequest] = []
+        self.warmed_ahead: list[EngineRequest] = []
+        self.n_ahead = 0
+        """Tokens that each warming ahead prefills."""
         self.forgotten: list[str] = []
         self.rated: list[tuple[str, str]] = []
         self.rating: Callable[[str, str], float] | None = None
@@ -268,6 +271,11 @@ class FakeEngine(CompletionEngine):
     def warm(self, request: EngineRequest, cancel: CancelToken) -> None:
         self.threads.add(threading.current_thread().name)
         self.warmed.append(request)
+
+    def warm_ahead(self, request: EngineRequest, cancel: CancelToken) -> int:
+        self.threads.add(threading.current_thread().name)
+        self.warmed_ahead.append(request)
+        return self.n_ahead
 
     def stream(
         self, request: EngineRequest, cancel: CancelToken, usage: EngineUsage

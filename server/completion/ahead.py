@@ -1,7 +1,8 @@
-"""What the editor tells of completions, counted; and what is generated ahead because of it.
+"""What the editor tells of completions, counted; and what the engine does ahead, in idle time.
 
-After a completion was shown or accepted, the text after it is generated in idle time, so that the
-next Tab finds it. Nobody waits for that: any request stops it, and goes on with it where it fits.
+After a completion was shown or accepted, the text after it is generated, so that the next Tab finds
+it. After an answer the engine may prefill what typing on will need. Nobody waits for either: any
+request stops it, and goes on with it where it fits.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 from server.completion.document import Document
 from server.completion.gates import closed_gate
+from server.completion.offer_settings import engine_request, offer_settings
 from server.completion.open_documents import OpenDocuments
 from server.completion.records import Counters
 from server.completion.request import Answer
@@ -70,6 +72,18 @@ class Ahead:
             return
         if not runs.go_ahead(document.ahead):
             document.ahead = None
+
+    def warm(self, document: Document, options: Options) -> None:
+        """Prefill what typing on from a document's last request will need."""
+        runs, request = self._runs(), document.request
+        if runs is None or request is None or document.pending is not None:
+            return
+        typing = replace(request, trigger="automatic")
+        settings = offer_settings(typing, options, document.context, 0)
+        runs.warm_ahead(engine_request(typing, settings.generation), self._count_warmed)
+
+    def _count_warmed(self, n_tokens: int) -> None:
+        self._counters.ahead_tokens += n_tokens
 
     def _note_accept(self, completion_id: str, *, is_whole: bool) -> None:
         found = self._documents.offered(completion_id)

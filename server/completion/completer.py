@@ -186,7 +186,7 @@ class Completer:
         pending = self._documents.open(request, on_growth)
         self._stop_unwanted()
         try:
-            return await answering.answer(pending, self._options, started_s)
+            answer = await answering.answer(pending, self._options, started_s)
         except asyncio.CancelledError:
             if document.pending is pending:
                 answering.runs.stop(pending.generations)
@@ -197,6 +197,9 @@ class Completer:
             if document.pending is pending:
                 document.end(pending)
                 self._show_activity()  # A generation that was stopped does not tell its end.
+        if self._documents.get(request.document) is document:
+            self._ahead.warm(document, self._options)
+        return answer
 
     def _on_growth(self, generation: Generation) -> None:
         """Pass on what an engine's run brought: text, its end, or an error."""

@@ -224,6 +224,17 @@ class CompletionEngine(ABC):
     def warm(self, request: EngineRequest, cancel: CancelToken) -> None:  # noqa: B027 - optional
         """Do the work that a `stream` of the same request can reuse; return soon after a cancel."""
 
+    def warm_ahead(self, request: EngineRequest, cancel: CancelToken) -> int:
+        """Do in idle time the work that later requests of a document will need, where typing goes
+        on after this one; return soon after a cancel.
+
+        Called after answers, when nobody waits. Called again it goes on where it was stopped.
+
+        Returns:
+            How many tokens were prefilled, for the counters.
+        """
+        return 0
+
     @abstractmethod
     def stream(
         self, request: EngineRequest, cancel: CancelToken, usage: EngineUsage

@@ -147,6 +147,29 @@ class EngineRoom:
         self._submit(job)
         return job.cancel
 
+    def warm_ahead(self, request: EngineRequest, on_done: Callable[[int], None]) -> CancelToken:
+        """Prefill in idle time for later requests; return the token that stops it.
+
+        Args:
+            request: the last one.
+            on_done: is told how many tokens were prefilled, if there were any.
+        """
+
+        def run(cancel: CancelToken) -> None:
+            if self._engine is None or cancel.is_cancelled:
+                return
+            try:
+                n_tokens = self._engine.warm_ahead(request, cancel)
+            except Exception:  # an engine may be a stranger's; the stream will say what is wrong
+                logger.warning("warming ahead failed", exc_info=True)
+                return
+            if n_tokens:
+                self._post(on_done, n_tokens)
+
+        job = Job(run=run, is_background=True)
+        self._submit(job)
+        return job.cancel
+
     def start(
         self,
         generation: Generation,

@@ -22,6 +22,8 @@ class Counters:
     shown: int = 0
     accepted: int = 0
     partially_accepted: int = 0
+    ahead_tokens: int = 0
+    """Prompt tokens that were prefilled before a request needed them, in idle time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,13 @@
-"""Which generations the engine works on now: those that a request waits for, and one ahead.
+"""What the engine works on now: the generations that a request waits for, and what is due ahead.
 
 Decides what starts, goes on and stops; what it brings is taken from the generations themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
+from server.completion.engine import CancelToken, EngineRequest
 from server.completion.engine_room import EngineRoom
 from server.completion.generation import Generation, Offer
 from server.completion.pending import Pending
@@ -22,6 +23,8 @@ class Runs:
         self._room = room
         self._clock = clock
         self._running: set[Generation] = set()
+        self._warming: CancelToken | None = None
+        """Stops the prefilling ahead that was asked for last."""
 
     def __len__(self) -> int:
         return len(self._running)
@@ -50,6 +53,17 @@ class Runs:
         else:
             self._start(offer, is_background=True)
         return True
+
+    def warm_ahead(self, request: EngineRequest, on_done: Callable[[int], None]) -> None:
+        """Prefill in idle time for requests that come later; the last such wish counts.
+
+        Args:
+            request: the last one.
+            on_done: is told how many tokens were prefilled.
+        """
+        if self._warming is not None:
+            self._warming.cancel()
+        self._warming = self._room.warm_ahead(request, on_done)
 
     def leave(self, pending: Pending) -> None:
         """Stop the generations that are complete for the request although they might go on: what

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server.manifest import FimOrder
 
@@ -20,6 +20,7 @@ Count = Callable[[str], int]
 JUMP_DIVISOR = 4  # A new window leaves a quarter free, to be typed into before the next jump.
 PART_DIVISOR = 4  # The suffix gets a quarter at the most, and so does the context.
 BRIEF_DIVISOR = 16  # A suffix that is read again at each keystroke: a line or two. Guessed.
+AHEAD_DIVISOR = 8  # So little is free when the next window is placed: half a step. Guessed.
 LEAST_DIVISOR = 2  # A window that has shrunk below half is placed anew.
 HEAD_CHARS = 200  # By so much of its text a window is found again. Guessed.
 MAX_OCCURRENCES = 8  # Places that are looked at where the text repeats itself.
@@ -110,6 +111,47 @@ def place_window(
     return Window(context=context, prefix=text, suffix=suffix, order=order)
 
 
+def next_window(
+    window: Window,
+    n_prefix_tokens: int,
+    context: str,
+    *,
+    max_tokens: int,
+    previous: Window | None,
+    count: Count,
+    count_prefix: Count,
+) -> Window | None:
+    """Return the window that follows when this one is full; None: that is not near.
+
+    It starts where the jump will start it, and ends at the cursor as this one does. Given as an
+    earlier window to `place_window`, it is found there as soon as this one is full.
+
+    Args:
+        window: the present one.
+        n_prefix_tokens: of its prefix.
+        context: text for the front.
+        max_tokens: of all parts together.
+        previous: what was returned last; it stays while it fits.
+        count: for lines, context and suffix.
+        count_prefix: for the prefix of the window that follows.
+    """
+    max_tokens -= count(window.suffix)
+    n_free = max_tokens - count(window.context)
+    n_left = n_free - n_prefix_tokens
+    if n_left > n_free // AHEAD_DIVISOR:
+        return None
+    for kept, text in _anchored(window.prefix, [previous] if previous is not None else []):
+        n_room = max_tokens - count(kept.context)
+        n_then = count_prefix(text) + n_left
+        is_useful = n_room // LEAST_DIVISOR <= n_then <= n_room - n_room // AHEAD_DIVISOR
+        if is_useful and text != window.prefix:
+            return replace(window, context=kept.context, prefix=text)
+    context = first_lines(context, max_tokens // PART_DIVISOR, count)
+    n_room = max_tokens - count(context)
+    text = _tail_lines(window.prefix, n_room - n_room // JUMP_DIVISOR - n_left, count)
+    return replace(window, context=context, prefix=text)
+
+
 def first_lines(text: str, max_tokens: int, count: Count) -> str:
     """Return as many whole lines from the front as fit; of a first line that is too long, a part.
 
@@ -168,7 +210,11 @@ def _last_lines(prefix: str, max_tokens: int, count: Count, count_prefix: Count)
     is_short = len(prefix) <= MAX_CHARS_PER_TOKEN * max_tokens
     if is_short and count_prefix(prefix) <= max_tokens:
         return prefix
-    max_tokens -= max_tokens // JUMP_DIVISOR
+    return _tail_lines(prefix, max_tokens - max_tokens // JUMP_DIVISOR, count)
+
+
+def _tail_lines(prefix: str, max_tokens: int, count: Count) -> str:
+    """Return as many whole lines from the end as fit; of a last line that is too long, a part."""
     n_tokens, start = 0, len(prefix)
     while start > 0:
         line_start = prefix.rfind("\n", 0, start - 1) + 1

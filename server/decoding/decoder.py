@@ -13,6 +13,7 @@ from typing import Protocol
 
 from server.backends.contract import Backend
 from server.decoding.generate import (
+    AHEAD_CHUNK_TOKENS,
     PREFILL_CHUNK_TOKENS,
     Progress,
     Propose,
@@ -109,6 +110,48 @@ class Decoder:
                 prefill(sequence, prompt.token_ids, is_cancelled=is_cancelled)
         except BackendFailedError as exc:
             self._backends.fail(exc)
+
+    def warm_ahead(
+        self,
+        prompt: Prompt,
+        present: Prompt,
+        owner: str,
+        is_cancelled: Callable[[], bool],
+    ) -> int:
+        """Prefill a prompt that will be asked for later, beside the one that is asked for now.
+
+        The last tokens, a short chunk at the most, may be left out: they change with each key, and
+        whoever asks runs a pass anyway.
+
+        Args:
+            prompt: later on.
+            present: now; its KV cache stays as it is.
+            owner: whose KV caches are used.
+            is_cancelled: asked before each chunk.
+
+        Returns:
+            How many tokens were run; 0 also where there is no room for another KV cache.
+
+        Raises:
+            BackendError: the backend failed, and there is no other.
+        """
+        caches = self._caches()
+        try:
+            with caches.lease_beside(prompt.token_ids, present.token_ids, owner) as sequence:
+                if sequence is None:
+                    return 0
+                n_before = sequence.n_tokens
+                prefill(
+                    sequence,
+                    prompt.token_ids,
+                    is_cancelled=is_cancelled,
+                    n_left=AHEAD_CHUNK_TOKENS,
+                    chunk_tokens=AHEAD_CHUNK_TOKENS,
+                )
+                return sequence.n_tokens - n_before
+        except BackendFailedError as exc:
+            self._backends.fail(exc)
+            return 0
 
     def run(self, job: Job, usage: Usage) -> Iterator[ChosenToken]:
         """Yield token after token; `job.progress` says why it ended.

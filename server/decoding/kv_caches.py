@@ -101,7 +101,7 @@ class KVCaches:
 
         Nobody else gets it until the block ends; then it is kept with all that was added.
         """
-        sequence = self._take(token_ids)
+        sequence = self._take(token_ids) or CachedSequence(self._backend)
         sequence.owner = owner
         try:
             yield sequence
@@ -110,23 +110,64 @@ class KVCaches:
                 self._sequences.append(sequence)
                 self._evict()
 
+    @contextmanager
+    def lease_beside(
+        self, token_ids: Sequence[int], present_ids: Sequence[int], owner: str = ""
+    ) -> Iterator[CachedSequence | None]:
+        """Lend a sequence as `lease` does, but never the one that holds most of `present_ids`.
+
+        That one also stays the last used: what is run ahead never costs what is used now.
+
+        Yields:
+            None where the bounds leave no room for a second one.
+        """
+        present = max(self._sequences, key=lambda s: s.count_common(present_ids), default=None)
+        others = [sequence for sequence in self._sequences if sequence is not present]
+        sequence = self._take(token_ids, others)
+        if sequence is None:
+            yield None
+            return
+        sequence.owner = owner
+        try:
+            yield sequence
+        finally:
+            if not sequence.is_lost:
+                self._sequences.append(sequence)
+                if present is not None:
+                    self._sequences.remove(present)
+                    self._sequences.append(present)
+                self._evict()
+
     def forget(self, owner: str) -> None:
         """Give back the caches that this owner used last."""
         self._sequences = [s for s in self._sequences if s.owner != owner]
 
-    def _take(self, token_ids: Sequence[int]) -> CachedSequence:
+    def _take(
+        self, token_ids: Sequence[int], among: Sequence[CachedSequence] | None = None
+    ) -> CachedSequence | None:
         """Return a sequence that holds nothing but a front of `token_ids`, and drop it from the
         list.
+
+        Args:
+            token_ids: what it will hold.
+            among: those that may be taken, least recently used first; None: all.
+
+        Returns:
+            None: there is none to be taken, and no room for another.
         """
-        best, n_common = None, 0
-        for sequence in reversed(self._sequences):  # The last used wins among equals.
-            if (n := sequence.count_common(token_ids)) > n_common:
+        among = self._sequences if among is None else among
+        best, n_common = None, -1
+        for sequence in reversed(among):  # The last used wins among equals.
+            n = sequence.count_common(token_ids)
+            # With less in common little would be won, and what it holds may be wanted again.
+            if n >= KEPT_SHARE * min(len(token_ids), sequence.n_tokens) and n > n_common:
                 best, n_common = sequence, n
-        if best is None or n_common < KEPT_SHARE * min(len(token_ids), best.n_tokens):
-            # Little would be won, and what the other holds may be wanted again.
+        if best is None:
             if self._has_room():
                 return CachedSequence(self._backend)
-            best = self._sequences[0]
+            if not among:
+                return None
+            best = among[0]
             n_common = best.count_common(token_ids)
         self._sequences.remove(best)
         best.truncate(n_common)

@@ -204,7 +204,7 @@ def status_object(
         "details": details,
         "counters": {
             camel_case(name): getattr(counters, name)
-            for name in ("requests", "shown", "accepted", "partially_accepted")
+            for name in ("requests", "shown", "accepted", "partially_accepted", "ahead_tokens")
         },
         "memory": {
             camel_case(name): getattr(memory, name)

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.engine_work import CountingBackend, cancel_cold_requests, counting_engine, replay
 from server.bundle import EMBEDDED_FOLDER, read_bundle
 from server.completion.engines.local import LocalEngine
+from server.decoding.generate import PREFILL_CHUNK_TOKENS
 from server.options import Options
 
 LINE = (
@@ -37,11 +38,29 @@ def test_typing_computes_hardly_a_prompt_token_twice(
     assert reuse.share > 0.97
 
 
+def test_a_window_that_jumps_was_read_ahead(
+    counted: tuple[LocalEngine, CountingBackend],
+) -> None:
+    """A long document goes on over several jumps of its window, a few letters at a time."""
+    typed = "".join(LINE.format(index) for index in range(60, 82))
+    keys = [typed[start : start + 5] for start in range(0, len(typed), 5)]
+    hurried = replay(*counted, LONG, keys, lambda _: None, is_idle=False)
+    assert hurried.n_ahead == 0
+    n_jumps = sum(n > 3 * PREFILL_CHUNK_TOKENS for n in hurried.prefilled)
+    assert n_jumps >= 3
+    counted[0].forget("file:///benchmark/replay.py")
+    idle = replay(*counted, LONG, keys, lambda _: None)
+    assert max(idle.prefilled) <= PREFILL_CHUNK_TOKENS
+    assert idle.n_ahead >= 3 * PREFILL_CHUNK_TOKENS * n_jumps
+    # What was read ahead was not read again: all in all it costs the stretch that windows share.
+    assert idle.n_prefilled + idle.n_ahead < 1.5 * hurried.n_prefilled
+
+
 def test_every_token_is_counted(counted: tuple[LocalEngine, CountingBackend]) -> None:
     engine, counter = counted
     n_before = counter.n_tokens
     reuse = replay(engine, counter, "x = [", "1, 2", lambda _: None)
-    assert 0 < reuse.n_prefilled + reuse.n_decoded <= counter.n_tokens - n_before
+    assert 0 < reuse.n_prefilled + reuse.n_ahead + reuse.n_decoded <= counter.n_tokens - n_before
 
 
 def test_no_pass_begins_after_a_cancellation(

@@ -211,6 +211,7 @@ def test_what_the_editor_tells_is_counted() -> None:
             "shown": 1,
             "accepted": 1,
             "partiallyAccepted": 1,
+            "aheadTokens": 0,
         }
 
 

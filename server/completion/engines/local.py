@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,64 +30,28 @@ from server.completion.engine import (
     untold,
 )
 from server.completion.engines.local_memory import LocalMemory
+from server.completion.engines.local_prompts import LocalPrompts, Plan
 from server.completion.languages import first_line, last_line
-from server.completion.window import HEAD_CHARS, Window, choose_order, place_window, suffix_limit
 from server.decoding.decoder import Decoder, Job
 from server.decoding.generate import no_draft
-from server.decoding.healing import Vocabulary, count_healed, make_healing, spelled
+from server.decoding.healing import Vocabulary, make_healing
 from server.decoding.memory.answer import AnswerMemory
 from server.decoding.prevention import forbid_start
-from server.decoding.prompt import Prompt, build_prompt
 from server.decoding.sampling import Choose, Processor, make_choose
-from server.decoding.tokenizer import Detokenizer, IncrementalEncoder, Tokenizer
+from server.decoding.tokenizer import Detokenizer, Tokenizer
 from server.errors import UnknownBackendError
 from server.options import Options
 
 logger = logging.getLogger(__name__)
 
-N_FIM_TOKENS = 3
 READ_PERCENT = 50
 DEFAULT_MEMORY_BYTES = Options().memory_bytes
-MAX_DOCUMENTS = 32  # Whose windows are remembered: a few kilobytes each. Guessed.
-MAX_WINDOWS = 4  # Of one document, so that going back and forth finds what was prefilled. Guessed.
-MAX_PARTS = 512  # Lines whose tokens are remembered: those of a suffix and a context. Guessed.
 # Further candidates shall differ even where the first is greedy. Guessed. They are sampled one by
 # one over the same prefill, not in a batch: with the embedded model, the second and third took
 # 15 and 12 ms after the first one's 32, decoding 9 of them, and a pass of three tokens costs 1.8 as
 # much as one, so a batch would save 4 ms of 59 (measured, one thread) and have no use for drafts.
 CANDIDATE_TEMPERATURE = 0.8
 CANDIDATE_TOP_P = 0.95
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """A request as the network is asked it."""
-
-    prompt: Prompt
-    healed: bytes
-    """What the generated tokens must spell before anything new."""
-    end_ids: frozenset[int]
-    context_ids: list[int]
-    """Tokens of the window's prefix that are left when the healed ones are taken back."""
-
-
-class _DocumentTokens:
-    """What is remembered of a document from request to request."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.encoder = IncrementalEncoder(tokenizer)
-        self.windows: list[Window] = []
-        """The last used first."""
-        self.encode_part = lru_cache(MAX_PARTS)(lambda text: tuple(tokenizer.encode(text)))
-        """Token ids of lines, suffix and context, which are asked for again and again."""
-        self.encode_before = IncrementalEncoder(tokenizer).encode
-        """Token ids of all that stands before the cursor, beyond the window too."""
-        self.encode_after = lru_cache(2)(lambda text: tuple(tokenizer.encode(text)))
-
-    def remember(self, window: Window) -> None:
-        """Put a window first, in the place of the one that it grew from."""
-        others = [w for w in self.windows if not window.prefix.startswith(w.prefix[:HEAD_CHARS])]
-        self.windows = [window, *others][:MAX_WINDOWS]
 
 
 class LocalEngine(CompletionEngine):
@@ -114,14 +76,12 @@ class LocalEngine(CompletionEngine):
         self._backends = backends
         self._decoder = Decoder(backends, time.perf_counter)
         special = self._manifest.special_tokens
-        fim = special.fim
-        self._fim_ids = frozenset((fim.prefix, fim.suffix, fim.middle) if fim else ())
         self._tokenizer = Tokenizer.from_file(
-            bundle.tokenizer_path, self._manifest.spec.n_vocab, {special.end} | self._fim_ids
+            bundle.tokenizer_path, self._manifest.spec.n_vocab, {special.end, *special.fim_ids}
         )
+        self._prompts = LocalPrompts(self._tokenizer, self._manifest)
         self._vocabulary = Vocabulary(self._tokenizer.token_bytes)
         self._workspace = LocalMemory(bundle, self._tokenizer, memory_bytes)
-        self._documents: OrderedDict[str, _DocumentTokens] = OrderedDict()
 
     @classmethod
     def load(cls, options: Options, on_progress: OnProgress = untold) -> LocalEngine:
@@ -171,14 +131,24 @@ class LocalEngine(CompletionEngine):
 
     def warm(self, request: EngineRequest, cancel: CancelToken) -> None:
         """Prefill the prompt of a request."""
-        plan = self._plan(request)
-        self._decoder.warm(plan.prompt, request.document, lambda: cancel.is_cancelled)
+        prompt = self._prompts.plan(request).prompt
+        self._decoder.warm(prompt, request.document, lambda: cancel.is_cancelled)
+
+    def warm_ahead(self, request: EngineRequest, cancel: CancelToken) -> int:
+        """Prefill the prompt after the window's next jump, once that is near."""
+        ahead = self._prompts.plan_ahead(request)
+        if ahead is None:
+            return 0
+        present = self._prompts.plan(request).prompt
+        return self._decoder.warm_ahead(
+            ahead, present, request.document, lambda: cancel.is_cancelled
+        )
 
     def stream(
         self, request: EngineRequest, cancel: CancelToken, usage: EngineUsage
     ) -> Iterator[TextDelta]:
         """Yield the completion piece by piece; a backend that fails is replaced on the way."""
-        plan = self._plan(request)
+        plan = self._prompts.plan(request)
         recalled = self._recalled(request, plan)
         job = Job(
             prompt=plan.prompt,
@@ -212,7 +182,7 @@ class LocalEngine(CompletionEngine):
 
     def rate(self, request: EngineRequest, text: str, cancel: CancelToken) -> float | None:
         """Return the log-probability per token of a text after the request's prefix."""
-        prompt = self._plan(request).prompt
+        prompt = self._prompts.plan(request).prompt
         prompt_ids = [*prompt.token_ids, *prompt.healed_ids]
         token_ids = self._tokenizer.encode(text)[: self._n_ctx - len(prompt_ids)]
         if not token_ids:
@@ -223,7 +193,7 @@ class LocalEngine(CompletionEngine):
 
     def forget(self, document: str) -> None:
         """Drop windows and KV caches of a closed document."""
-        self._documents.pop(document, None)
+        self._prompts.forget(document)
         self._decoder.forget(document)
 
     def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
@@ -243,70 +213,13 @@ class LocalEngine(CompletionEngine):
         """Stop the backends."""
         self._backends.close()
 
-    def _plan(self, request: EngineRequest) -> _Plan:
-        """Turn a request's text into a prompt that has most in common with an earlier one."""
-        known = self._tokens(request.document)
-        window = self._place_window(request, known)
-        known.remember(window)
-        context_ids = known.encode_part(window.context)
-        suffix_ids = known.encode_part(window.suffix)
-        prefix_ids = known.encoder.encode(window.prefix)
-        # The window was measured line by line, which may be a few tokens off in a tiny context.
-        n_most = self._n_ctx - 1 - N_FIM_TOKENS - len(context_ids) - len(suffix_ids)
-        prefix_ids = prefix_ids[-max(1, n_most) :]
-        token_bytes = self._tokenizer.token_bytes
-        n_healed = self._count_healed(prefix_ids, known)
-        healed = spelled(token_bytes, prefix_ids[len(prefix_ids) - n_healed :])
-        # A tokenizer that drops characters must not make us take back what is not there.
-        if not window.prefix[-len(healed) :].encode().endswith(healed):
-            n_healed, healed = 0, b""
-        prompt = build_prompt(
-            self._manifest.special_tokens,
-            window.order,
-            prefix_ids=[*context_ids, *prefix_ids],
-            suffix_ids=suffix_ids,
-            n_healed=n_healed,
-        )
-        end_ids = {self._manifest.special_tokens.end} | (self._fim_ids if window.order else set())
-        return _Plan(
-            prompt=prompt,
-            healed=healed,
-            end_ids=frozenset(end_ids),
-            context_ids=prefix_ids[: len(prefix_ids) - n_healed],
-        )
-
-    def _count_healed(self, prefix_ids: list[int], known: _DocumentTokens) -> int:
-        n_last_word_tokens = known.encoder.n_last_word_tokens
-        return count_healed(self._tokenizer.token_bytes, prefix_ids, n_last_word_tokens)
-
-    def _place_window(self, request: EngineRequest, known: _DocumentTokens) -> Window:
-        fim = self._manifest.special_tokens.fim
-        order = choose_order(
-            fim.order if fim else None, request.suffix, is_explicit=request.is_explicit
-        )
-        n_room = self._n_ctx - min(request.max_new_tokens, self._n_ctx // 2) - N_FIM_TOKENS
-        n_room = max(1, n_room)
-        return place_window(
-            request.prefix,
-            request.suffix,
-            request.context,
-            order=order,
-            max_tokens=n_room,
-            max_suffix_tokens=suffix_limit(order, n_room, is_explicit=request.is_explicit),
-            previous=known.windows,
-            count=lambda text: len(known.encode_part(text)),
-            count_prefix=lambda text: len(known.encoder.encode(text)),
-        )
-
-    def _recalled(self, request: EngineRequest, plan: _Plan) -> AnswerMemory | None:
+    def _recalled(self, request: EngineRequest, plan: Plan) -> AnswerMemory | None:
         """Return the memory as this answer asks it; None: it asks nothing."""
         if request.memory == "off" and not request.drafts:
             return None
-        known = self._tokens(request.document)
-        before = known.encode_before(request.prefix)
+        before, after = self._prompts.around(request)
         # Text that is taken back is written anew, so it must not be there to be copied.
         before = before[: len(before) - len(plan.prompt.healed_ids)]
-        after = known.encode_after(request.suffix)
         return self._workspace.for_answer(request, plan.context_ids, before, after)
 
     def _source(
@@ -316,7 +229,7 @@ class LocalEngine(CompletionEngine):
         return self._workspace.source_of(copy) if copy is not None else None
 
     def _make_choose(
-        self, request: EngineRequest, plan: _Plan, recalled: AnswerMemory | None
+        self, request: EngineRequest, plan: Plan, recalled: AnswerMemory | None
     ) -> Choose:
         """Compose what a token is chosen by."""
         sampling = request.sampling
@@ -343,11 +256,3 @@ class LocalEngine(CompletionEngine):
             processors=processors,
             forbidden_ids=[i for i in self._vocabulary.silent_ids if i not in plan.end_ids],
         )
-
-    def _tokens(self, document: str) -> _DocumentTokens:
-        if document not in self._documents:
-            self._documents[document] = _DocumentTokens(self._tokenizer)
-            if len(self._documents) > MAX_DOCUMENTS:
-                self._documents.popitem(last=False)
-        self._documents.move_to_end(document)
-        return self._documents[document]

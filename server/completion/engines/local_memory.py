@@ -62,8 +62,7 @@ class LocalMemory:
             BundleError: its tokenizer or its coefficients can't be read.
         """
         special = bundle.manifest.special_tokens
-        fim = special.fim
-        ids = {special.end, *((fim.prefix, fim.suffix, fim.middle) if fim else ())}
+        ids = {special.end, *special.fim_ids}
         n_vocab = bundle.manifest.spec.n_vocab
         return cls(bundle, Tokenizer.from_file(bundle.tokenizer_path, n_vocab, ids), max_bytes)
 

@@ -428,6 +428,38 @@ async def test_a_denied_document_is_never_warmed() -> None:
         assert r.engine.warmed == []
 
 
+async def test_after_an_answer_the_engine_may_warm_ahead_and_what_it_did_is_counted() -> None:
+    async with room() as r:
+        r.engine.n_ahead = 32
+        await r.ask("def area$0", trigger="invoked")
+        await until(lambda: r.completer.counters.ahead_tokens == 32)
+        (ahead,) = r.engine.warmed_ahead
+        assert (ahead.prefix, ahead.is_explicit) == ("def area", False)
+
+
+async def test_nothing_is_warmed_ahead_while_somebody_waits() -> None:
+    async with room(is_gated=True) as r:
+        older = r.asks("def $0")
+        await until(lambda: bool(r.engine.streams))
+        newer = r.asks("def a$0")
+        assert (await older).is_superseded
+        r.engine.is_open = True
+        await newer
+        await until(lambda: r.completer.is_idle)
+        assert [ahead.prefix for ahead in r.engine.warmed_ahead] == ["def a"]
+
+
+async def test_nothing_is_warmed_ahead_where_nothing_is_offered() -> None:
+    async with room(is_gated=True) as r:
+        await r.ask("KEY=$0", path=".env")
+        task = r.asks("def $0")
+        await until(lambda: bool(r.engine.streams))
+        r.completer.document_closed("file:///a.py")
+        assert (await task).reason == "the document was closed"
+        await until(lambda: r.completer.is_idle)
+        assert r.engine.warmed_ahead == []
+
+
 async def test_a_closed_document_is_forgotten_by_the_engine_too() -> None:
     async with room() as r:
         await r.ask("def $0")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from server.completion.engine import (
+    CancelToken,
     CompletionEngine,
     EngineInfo,
     EngineRequest,
@@ -161,3 +162,20 @@ async def test_a_rating_that_fails_leaves_the_order(bench: Bench) -> None:
     bench.engine.rating = fails
     ratings, _ = bench.room.rate([(replace(REQUEST, prefix="x = 1"), "\ny")])
     assert await ratings == []
+
+
+async def test_warming_ahead_that_fails_is_no_matter(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(request: EngineRequest, cancel: CancelToken) -> int:
+        raise ValueError("no")
+
+    told: list[int] = []
+    monkeypatch.setattr(bench.engine, "warm_ahead", fails)
+    bench.room.warm_ahead(REQUEST, told.append)
+    await until(lambda: bench.room.is_idle)
+    monkeypatch.undo()
+    bench.engine.n_ahead = 7
+    bench.room.warm_ahead(REQUEST, told.append)
+    await until(lambda: bool(told))
+    assert told == [7]

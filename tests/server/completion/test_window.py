@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.completion.window import Window, choose_order, first_lines, place_window, suffix_limit
+from server.completion.window import (
+    Window,
+    choose_order,
+    first_lines,
+    next_window,
+    place_window,
+    suffix_limit,
+)
 from server.manifest import FimOrder
 
 MAX_TOKENS = 100
@@ -185,6 +194,63 @@ def test_the_context_is_refreshed_only_when_the_window_moves() -> None:
 def test_a_context_that_is_switched_on_or_off_counts_at_once(before: str, now: str) -> None:
     window = place(lines(10), context=before)
     assert place(lines(10) + "x", window, context=now).context == now
+
+
+def following(window: Window, *, previous: Window | None = None, context: str = ""):
+    return next_window(
+        window,
+        count(window.prefix),
+        context,
+        max_tokens=MAX_TOKENS,
+        previous=previous,
+        count=count,
+        count_prefix=count,
+    )
+
+
+@pytest.mark.parametrize("order", [None, "spm"])
+def test_the_window_that_follows_is_known_before_the_jump_and_stays(order: FimOrder | None) -> None:
+    typed, suffix = lines(60, start=500), lines(3, start=900)
+    window, ahead = place(lines(200), suffix=suffix, order=order), None
+    n_jumps, n_known = 0, 0
+    for end in range(len(typed)):
+        known = [window] if ahead is None else [window, ahead]
+        now = place(lines(200) + typed[:end], *known, suffix=suffix, order=order)
+        if start_line(now) != start_line(window):
+            n_jumps += 1
+            assert ahead is not None
+            assert n_known >= 10
+            assert start_line(now) == start_line(ahead)
+            # Nothing is lost by it: a quarter is free, as after any jump.
+            n_room = MAX_TOKENS - count(now.suffix)
+            assert 0.6 * n_room <= count(now.prefix) <= 0.8 * n_room
+            n_known = 0
+        window, before = now, ahead
+        ahead = following(window, previous=ahead)
+        if ahead is not None:
+            n_known += 1
+            assert window.prefix.endswith(ahead.prefix)
+            assert (ahead.suffix, ahead.order) == (window.suffix, window.order)
+            assert n_known == 1 or start_line(ahead) == start_line(before)
+    assert n_jumps >= 3
+
+
+def test_the_window_that_follows_is_placed_anew_when_its_start_is_gone() -> None:
+    window = place(lines(200))
+    window = place(lines(206), window)
+    ahead = following(window)
+    assert ahead is not None
+    edited = window.prefix.replace(start_line(ahead), "changed")
+    again = following(replace(window, prefix=edited), previous=ahead)
+    assert again is not None
+    assert edited.endswith(again.prefix)
+
+
+def test_the_window_that_follows_has_the_context_of_now() -> None:
+    window = place(lines(205), place(lines(200), context="# old\n"), context="# new\n")
+    ahead = following(window, context="# new\n")
+    assert ahead is not None
+    assert (window.context, ahead.context) == ("# old\n", "# new\n")
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,15 @@ def test_a_backend_that_fails_in_warming_is_replaced() -> None:
     assert run(decoder, job(SCRIPT[:5]))[0] == SCRIPT[5:]
 
 
+def test_a_backend_that_fails_in_warming_ahead_is_replaced() -> None:
+    backends = FakeBackends(FakeBackend(SCRIPT, fail_at=0), FakeBackend(SCRIPT))
+    decoder = Decoder(backends, clock())
+    ahead, present = Prompt(token_ids=tuple(range(1, 50))), Prompt(token_ids=(1,))
+    assert decoder.warm_ahead(ahead, present, "a", lambda: False) == 0
+    assert len(backends.failures) == 1
+    assert decoder.warm_ahead(ahead, present, "a", lambda: False) > 0
+
+
 def test_a_cancelled_prefill_is_not_wasted() -> None:
     prompt = [1] * (3 * PREFILL_CHUNK_TOKENS)
     backend = FakeBackend(lambda tokens: END, spec=replace(FAKE_SPEC, n_ctx=len(prompt)))

@@ -93,6 +93,51 @@ def test_a_cache_in_use_is_lent_to_nobody_else() -> None:
     assert caches.n_caches == 1
 
 
+def fill_beside(caches: KVCaches, token_ids: list[int], present_ids: list[int]) -> int | None:
+    """As `fill`, ahead; None: there was no room."""
+    with caches.lease_beside(token_ids, present_ids) as sequence:
+        if sequence is None:
+            return None
+        n_reused = sequence.n_tokens
+        sequence.forward(token_ids[n_reused:], n_logits=0)
+    return n_reused
+
+
+def test_what_is_run_ahead_never_takes_the_present_cache() -> None:
+    """However much both have in common: a suffix that comes first."""
+    caches = KVCaches(FakeBackend())
+    fill(caches, [1, 2, 3, 4, 5])
+    assert fill_beside(caches, [1, 2, 3, 4, 9], [1, 2, 3, 4, 5, 6]) == 0
+    assert fill(caches, [1, 2, 3, 4, 5]) == 5
+    assert fill(caches, [1, 2, 3, 4, 9]) == 5
+
+
+def test_what_was_run_ahead_in_part_is_gone_on_with() -> None:
+    caches = KVCaches(FakeBackend())
+    fill(caches, [1, 2, 3, 4, 5, 6])
+    fill_beside(caches, [1, 2, 9], [1, 2, 3, 4, 5, 6])
+    assert fill_beside(caches, [1, 2, 9, 8, 7, 6, 5, 4, 3, 2], [1, 2, 3, 4, 5, 6]) == 3
+    assert caches.n_caches == 2
+
+
+@pytest.mark.parametrize("bounds", [{"max_caches": 1}, {"max_bytes": 8 * 7}])
+def test_nothing_is_run_ahead_where_the_bounds_leave_no_room(bounds: dict[str, int]) -> None:
+    caches = KVCaches(FakeBackend(), **bounds)
+    fill(caches, [1, 2, 3, 4])
+    assert fill_beside(caches, [9, 8, 7], [1, 2, 3, 4]) is None
+    assert fill(caches, [1, 2, 3, 4]) == 4
+
+
+def test_what_is_run_ahead_goes_before_the_present_cache() -> None:
+    caches = KVCaches(FakeBackend(), max_caches=2)
+    fill(caches, [5, 5, 5])
+    fill(caches, [1, 2, 3])
+    assert fill_beside(caches, [9, 8, 7], [1, 2, 3]) == 0
+    assert fill(caches, [4, 4, 4]) == 0
+    assert fill(caches, [1, 2, 3]) == 3
+    assert fill(caches, [9, 8, 7]) == 0
+
+
 def test_a_cache_that_the_network_failed_on_is_dropped() -> None:
     caches = KVCaches(FakeBackend(fail_at=1))
     fill(caches, [1, 2, 3])

@@ -14,7 +14,9 @@ import pytest
 from server.backends.contract import Backend
 from server.bundle import EMBEDDED_FOLDER, Bundle, read_bundle
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage
-from server.completion.engines.local import MAX_DOCUMENTS, LocalEngine
+from server.completion.engines.local import LocalEngine
+from server.completion.engines.local_prompts import MAX_DOCUMENTS
+from server.decoding.generate import AHEAD_CHUNK_TOKENS, PREFILL_CHUNK_TOKENS
 from server.errors import BackendFailedError
 from server.manifest import FimOrder, FimTokens, Manifest, SpecialTokens, TensorNames
 from server.options import Options, SamplingOptions
@@ -302,6 +304,65 @@ def test_a_cancelled_warming_keeps_what_was_run(make_engine) -> None:
     assert usage.reused_tokens == len(backend.passes[0].token_ids)
 
 
+@pytest.mark.parametrize("order", [None, "psm", "spm"])
+@pytest.mark.parametrize("suffix", ["\n", "\n" + DOCUMENT[:90]])
+def test_the_window_after_a_jump_was_read_in_idle_time(make_engine, order, suffix: str) -> None:
+    """Two thousand characters are four jumps; at none of them is more than a chunk read."""
+    backend = FakeBackend(lambda tokens: ByteTokenizer.END, spec=SPEC)
+    engine = make_engine(backend, order=order)
+    asked = [request(DOCUMENT[:n], suffix, max_new_tokens=16) for n in range(1500, 3500, 5)]
+    complete(engine, asked[0])
+    n_jumps, last = 0, asked[0]
+    for now in asked[1:]:
+        n_ahead = engine.warm_ahead(last, CancelToken())
+        _, usage = complete(engine, now)
+        assert usage.prefilled_tokens <= PREFILL_CHUNK_TOKENS
+        assert usage.prompt_tokens == usage.reused_tokens + usage.prefilled_tokens
+        n_jumps += n_ahead > 2 * PREFILL_CHUNK_TOKENS
+        last = now
+    assert n_jumps >= 4
+
+
+def test_nothing_is_read_ahead_while_the_window_has_room(make_engine) -> None:
+    backend = FakeBackend(lambda tokens: ByteTokenizer.END, spec=SPEC)
+    engine = make_engine(backend)
+    complete(engine, at(2000))
+    n_passes = len(backend.passes)
+    assert engine.warm_ahead(at(2000), CancelToken()) == 0
+    assert len(backend.passes) == n_passes
+
+
+def near_a_jump(engine: LocalEngine) -> EngineRequest:
+    """Type until a window that follows is near, but has not been read yet."""
+    for n_chars in range(1500, 2500, 5):
+        complete(engine, at(n_chars))
+        if engine._prompts.plan_ahead(at(n_chars)) is not None:
+            return at(n_chars)
+    raise AssertionError("the window never jumps")
+
+
+def test_reading_ahead_stops_after_a_short_chunk_and_goes_on_from_there(make_engine) -> None:
+    cancel = CancelToken()
+    backend = FakeBackend(lambda tokens: ByteTokenizer.END, spec=SPEC)
+    engine = make_engine(backend)
+    asked = near_a_jump(engine)
+    backend._before_pass = lambda _: cancel.cancel()
+    assert engine.warm_ahead(asked, cancel) == AHEAD_CHUNK_TOKENS
+    backend._before_pass = None
+    n_rest = engine.warm_ahead(asked, CancelToken())
+    ahead = engine._prompts.plan_ahead(asked)
+    n_lacking = len(ahead.token_ids) - AHEAD_CHUNK_TOKENS - n_rest
+    assert 0 <= n_lacking <= AHEAD_CHUNK_TOKENS
+    assert engine.warm_ahead(asked, CancelToken()) == 0
+
+
+def test_reading_ahead_leaves_the_present_cache_as_it_is(make_engine) -> None:
+    engine = make_engine(FakeBackend(knows(DOCUMENT), spec=SPEC), order="spm")
+    asked = near_a_jump(engine)
+    assert engine.warm_ahead(asked, CancelToken()) > 0
+    assert complete(engine, asked)[1].prefilled_tokens == 1
+
+
 def test_a_cancelled_stream_ends_after_the_pass_that_runs(make_engine) -> None:
     cancel = CancelToken()
     backend = FakeBackend(knows(DOCUMENT), spec=SPEC)
@@ -412,7 +473,7 @@ def test_only_so_many_documents_are_remembered(make_engine) -> None:
     engine = make_engine(FakeBackend(lambda tokens: ByteTokenizer.END, spec=SPEC))
     for i in range(MAX_DOCUMENTS + 5):
         complete(engine, replace(request("x = 1\n"), document=f"file:///{i}.py"))
-    assert len(engine._documents) == MAX_DOCUMENTS
+    assert len(engine._prompts._documents) == MAX_DOCUMENTS
 
 
 def test_closing_the_engine_closes_the_backends(tmp_path: Path) -> None:
