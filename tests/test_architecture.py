@@ -34,7 +34,11 @@ FLOORS = {
     "server.__main__": 7,
 }
 # The doors between the rooms: the only modules of the text room that see token ids.
-DOORS = {"server.completion.engines.local", "server.completion.engines.local_memory"}
+DOORS = {
+    "server.completion.engines.local",
+    "server.completion.engines.local_prompts",
+    "server.completion.engines.local_memory",
+}
 PURE = (
     "server.manifest",
     "server.decoding.sampling",

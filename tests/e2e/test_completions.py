@@ -256,6 +256,35 @@ def test_the_embedded_model_completes() -> None:
         assert client.shut_down() == 0
 
 
+def test_the_window_after_a_jump_is_read_while_nobody_waits() -> None:
+    """A document of the embedded model's window grows line by line until its prompt gets short."""
+    with Client.start("--debounce-ms", "0", "--max-debounce-ms", "0") as client:
+        client.initialize()
+        client.wait_ready()
+        client.open(URI, "")
+        n_prompt, started = 0, time.monotonic()
+        for line in range(100):
+            text = f"value_{line} = compute(width, {line}) +"
+            client.edit(URI, (line, 0), (line, 0), text)
+            client.complete(URI, line, len(text))
+            client.edit(URI, (line, len(text)), (line, len(text)), " 1\n")
+            last = client.request("foretype/status", None)["lastRequest"]
+            if 0 < last["promptTokens"] < n_prompt:
+                break
+            n_prompt = last["promptTokens"]
+            while n_prompt > 380 and counter(client, "aheadTokens") < 200:
+                assert time.monotonic() - started < 60
+        assert n_prompt > 380
+        assert 200 < last["promptTokens"] < 350
+        assert last["prefilledTokens"] <= 64
+        assert last["reusedTokens"] == last["promptTokens"] - last["prefilledTokens"]
+
+
+def counter(client: Client, name: str) -> int:
+    count: int = client.request("foretype/status", None)["counters"][name]
+    return count
+
+
 def test_initialize_is_answered_while_the_model_loads() -> None:
     """The status right after it says `loading`: no model was needed for the answer."""
     with Client.start() as client:
