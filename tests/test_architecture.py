@@ -44,6 +44,7 @@ PURE = (
     "server.decoding.sampling",
     "server.decoding.healing",
     "server.decoding.prevention",
+    "server.decoding.memory.names",
     "server.decoding.memory.stream",
     "server.decoding.memory.suffix_array",
     "server.decoding.memory.recall",

@@ -136,10 +136,10 @@ class LocalMemory:
         else:
             self._licences.pop(file.path, None)
 
-    def _silences(self, request: EngineRequest) -> Callable[[str], bool]:
-        """Return whether a path's text may not be drawn on for a request."""
+    def _silences(self, request: EngineRequest) -> Callable[[str], bool] | None:
+        """Return whether a path's text may not be drawn on for a request; None: all may."""
         if request.other_licences:
-            return lambda _: False
+            return None
         # The prefix may lack its beginning; what was learned of the document does not.
         own = self._licences.get(request.path) or licence_named(request.prefix)
         return lambda path: self._licences.get(path, own) != own

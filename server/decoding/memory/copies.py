@@ -29,7 +29,7 @@ class Copy:
     @property
     def path(self) -> str:
         """Of the text."""
-        return self.segment.paths[self._text]
+        return self.segment.names[self._text]
 
     @property
     def offset(self) -> int:

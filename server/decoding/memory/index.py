@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from server.decoding.memory.names import Names
 from server.decoding.memory.stream import FILLED_TOKENS, TokenArray, TokenWidth
 from server.decoding.memory.suffix_array import ORDER_BYTES, SuffixArray
 
@@ -38,7 +39,7 @@ class Segment:
     """A suffix array and which of its texts may still speak; each array is [n_texts]."""
 
     array: SuffixArray
-    paths: tuple[str, ...]
+    names: Names
     is_near: npt.NDArray[np.bool_]
     is_alive: npt.NDArray[np.bool_]
 
@@ -51,14 +52,16 @@ class Segment:
         """Yield the texts that may speak."""
         for i in np.flatnonzero(self.is_alive):
             text = self.array.stream.text(int(i))
-            yield LearnedText(self.paths[i], text, bool(self.is_near[i]))
+            yield LearnedText(self.names[int(i)], text, bool(self.is_near[i]))
 
     def without(self, paths: frozenset[str]) -> Segment:
         """Return the segment with some texts silenced."""
-        if paths.isdisjoint(self.paths):
+        dropped = self.names.numbers(paths)
+        if not len(dropped):
             return self
-        is_dropped = np.array([path in paths for path in self.paths], bool)
-        return replace(self, is_alive=self.is_alive & ~is_dropped)
+        is_alive = self.is_alive.copy()
+        is_alive[dropped] = False
+        return replace(self, is_alive=is_alive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +128,9 @@ class WorkspaceIndex:
         with self._building:
             with self._swapping:
                 self._dropped.clear()
-            texts = read()
+            texts = {text.path: text for text in read()}  # The last one of a path counts.
             known = self._snapshot
-            new = [text for text in texts if not _is_known(text, known)]
+            new = [text for text in texts.values() if not _is_known(text, known)]
             if not new:
                 return
             built = self._with_texts(known, new)
@@ -201,7 +204,7 @@ def _segments(texts: Sequence[LearnedText], width: TokenWidth) -> tuple[Segment,
     return (
         Segment(
             array=SuffixArray([text.tokens for text in texts], width),
-            paths=tuple(text.path for text in texts),
+            names=Names([text.path for text in texts]),
             is_near=np.array([text.is_near for text in texts], bool),
             is_alive=np.ones(len(texts), bool),
         ),
@@ -215,8 +218,7 @@ def _count_tokens(texts: Sequence[LearnedText]) -> int:
 def _is_known(text: LearnedText, known: Snapshot) -> bool:
     """Return whether a text speaks already just as it is."""
     for segment in known.segments:
-        if text.path in segment.paths:
-            i = segment.paths.index(text.path)
+        for i in segment.names.numbers([text.path]).tolist():
             if segment.is_alive[i] and segment.is_near[i] == text.is_near:
                 return np.array_equal(segment.array.stream.text(i), text.tokens)
     return False

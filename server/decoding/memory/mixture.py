@@ -11,6 +11,7 @@ Choice for Modeling Source Code?".
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +52,9 @@ def count_votes(matches: Matches, coefficients: Coefficients) -> Votes:
     """
     weights = coefficients.vote_table[matches.nearness, matches.lengths]
     total = float(weights.sum())
-    by_id: dict[int, float] = {}
+    by_id: defaultdict[int, float] = defaultdict(float)
     for token_id, weight in zip(matches.next_ids.tolist(), weights.tolist(), strict=True):
-        by_id[token_id] = by_id.get(token_id, 0.0) + weight
+        by_id[token_id] += weight
     probs = np.array(list(by_id.values())) / total
     return Votes(
         ids=np.array(list(by_id), np.int64),

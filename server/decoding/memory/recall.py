@@ -9,14 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate, pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from server.decoding.memory.index import Segment, Snapshot
-from server.decoding.memory.stream import IntArray, Key, Places, Stream, TokenArray, TokenWidth
+from server.decoding.memory.names import folder_of
+from server.decoding.memory.stream import (
+    IntArray,
+    Key,
+    Stream,
+    Surroundings,
+    TokenArray,
+    TokenWidth,
+)
 
 MIN_MATCH_TOKENS = 2  # A single token may be followed by almost anything. Guessed.
-# Places that are looked at, the longest matches of each source: more cost time and say little.
+# IntArray that are looked at, the longest matches of each source: more cost time and say little.
 # Guessed.
 MAX_PLACES = 32
 MAX_SCANNED = 128
@@ -43,7 +53,7 @@ class Nearness(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Places that agree with the end of a context; each array is [M]."""
+    """IntArray that agree with the end of a context; each array is [M]."""
 
     lengths: IntArray
     """How many tokens agree; at least `MIN_MATCH_TOKENS`."""
@@ -104,11 +114,13 @@ class DocumentText:
         # The stream is stored backwards: what stands just before the cursor comes first.
         self.stream = Stream(texts, width)
 
-    def nearest(self, key: Key) -> Places:
+    def nearest(self, key: Key) -> IntArray:
         """Return places that agree in at least two tokens, those nearest above the cursor first."""
         tokens = self.stream.tokens[: self.stream.n_tokens + 1]
-        agrees = (tokens[:-1] == key.tokens[0]) & (tokens[1:] == key.tokens[1])
-        return np.flatnonzero(agrees)[:MAX_SCANNED]
+        agrees = tokens[:-1] == key.tokens[0]
+        agrees &= tokens[1:] == key.tokens[1]
+        places: IntArray = agrees.nonzero()[0]
+        return places[:MAX_SCANNED]
 
 
 class Recall:
@@ -120,7 +132,7 @@ class Recall:
         document: DocumentText | None,
         path: str,
         width: TokenWidth,
-        is_silent: Callable[[str], bool] = lambda _: False,
+        is_silent: Callable[[str], bool] | None = None,
     ) -> None:
         """Prepare for one answer.
 
@@ -130,15 +142,14 @@ class Recall:
             path: of the document: what was learned under it says nothing, for it holds the very
                 text that is being written.
             width: of the vocabulary.
-            is_silent: whether the text of a path must say nothing.
+            is_silent: whether the text of a path must say nothing; None: none must.
         """
         self._snapshot = snapshot
         self._document = document
         self._path = path
-        self._folder = path.rpartition("/")[0]
         self._width = width
         self._is_silent = is_silent
-        self._nearness_of: dict[int, tuple[Segment, IntArray]] = {}
+        self._sources: _Sources | None = None
 
     def matches(self, context: Sequence[int]) -> Matches:
         """Return the places that agree best with the end of a context.
@@ -149,52 +160,123 @@ class Recall:
         if len(context) < MIN_MATCH_TOKENS:
             return NO_MATCHES
         key = Key.of(context, self._width)
-        found: list[tuple[Stream, Segment | None, Places]] = []
-        if self._document is not None:
-            found.append((self._document.stream, None, self._document.nearest(key)))
-        for known in self._snapshot().segments:
-            places = known.array.nearest(key, 2 * MAX_PLACES)
-            found.append((known.array.stream, known, places))
-        parts = [self._rated(stream, segment, places, key) for stream, segment, places in found]
-        origins, start = [], 0
-        for (stream, segment, _), part in zip(found, parts, strict=True):
-            origins.append((start, stream, segment))
-            start += part.shape[1]
-        if start == 0:
+        sources = self._known_now()
+        found: list[IntArray] = [] if self._document is None else [self._document.nearest(key)]
+        found += [known.array.nearest(key, 2 * MAX_PLACES) for known in sources.snapshot.segments]
+        if not found:
             return NO_MATCHES
-        lengths, next_ids, nearness, places = np.concatenate(parts, axis=1)
-        return Matches(lengths, next_ids, nearness, places, tuple(origins))
+        # From here on all sources together: it is the number of steps that costs.
+        streams = [stream for stream, _ in sources.origins]
+        records = [stream.around(at) for stream, at in zip(streams, found, strict=True)]
+        around = Surroundings(records, self._width)
+        lengths, next_ids = around.lengths(key), around.next_ids()
+        nearness = sources.nearness_at(found)
+        is_match = lengths >= MIN_MATCH_TOKENS
+        is_match &= next_ids != self._width.separator
+        is_match &= nearness >= 0
+        chosen = _longest(lengths, is_match, [len(places) for places in found])
+        kept = np.concatenate(chosen)
+        if not len(kept):
+            return NO_MATCHES
+        starts = accumulate((len(part) for part in chosen[:-1]), initial=0)
+        return Matches(
+            lengths=lengths[kept],
+            next_ids=next_ids[kept],
+            nearness=nearness[kept],
+            places=np.concatenate(found)[kept],
+            origins=tuple(
+                (start, stream, segment)
+                for start, (stream, segment) in zip(starts, sources.origins, strict=True)
+            ),
+        )
 
-    def _rated(self, stream: Stream, segment: Segment | None, places: Places, key: Key) -> IntArray:
-        """Return lengths, next tokens, nearness and places of the longest matches: [4, M]."""
-        if not len(places):
-            return np.zeros((4, 0), np.int64)
-        lengths = stream.lengths_at(places, key)
-        next_ids = stream.next_ids(places)
-        is_match = (lengths >= MIN_MATCH_TOKENS) & (next_ids != self._width.separator)
-        nearness: IntArray | int = Nearness.DOCUMENT
-        if segment is not None:
-            nearness = self._nearness(segment)[stream.text_indices(places)]
-            is_match &= nearness >= 0
-        rated = np.empty((4, len(places)), np.int64)
-        rated[0], rated[1], rated[2], rated[3] = lengths, next_ids, nearness, places
-        rated = rated[:, is_match]
-        if rated.shape[1] > MAX_PLACES:
-            rated = rated[:, np.argsort(-rated[0], kind="stable")[:MAX_PLACES]]
-        return rated
+    def _known_now(self) -> _Sources:
+        """Return what can be asked now: as at the last look-up, unless the workspace changed."""
+        snapshot = self._snapshot()
+        if self._sources is None or self._sources.snapshot is not snapshot:
+            document = self._document.stream if self._document is not None else None
+            self._sources = _Sources.of(document, snapshot, self._nearness)
+        return self._sources
 
     def _nearness(self, segment: Segment) -> IntArray:
         """Return how near each text of a segment is, -1 for those that must say nothing."""
-        known = self._nearness_of.get(id(segment))
-        if known is not None and known[0] is segment:
-            return known[1]
-        nearness = np.full(len(segment.paths), int(Nearness.REST))
-        for i, path in enumerate(segment.paths):
-            if path == self._path or self._is_silent(path):
-                nearness[i] = -1
-            elif path.rpartition("/")[0] == self._folder:
-                nearness[i] = Nearness.FOLDER
-        nearness[segment.is_near & (nearness >= 0)] = Nearness.OPEN
+        names = segment.names
+        nearness = np.full(len(names), int(Nearness.REST))
+        nearness[names.inside(folder_of(self._path))] = Nearness.FOLDER
+        nearness[segment.is_near] = Nearness.OPEN
         nearness[~segment.is_alive] = -1
-        self._nearness_of[id(segment)] = (segment, nearness)
+        nearness[names.numbers([self._path])] = -1
+        if self._is_silent is not None:
+            nearness[[self._is_silent(path) for path in names]] = -1
         return nearness
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """All that can be asked at one moment, the document first: its texts in one row."""
+
+    snapshot: Snapshot
+    origins: tuple[tuple[Stream, Segment | None], ...]
+    ends: tuple[int, ...]
+    """Of each stream: the number of its last token in the row."""
+    starts: IntArray
+    """[n_texts]: the number of each text's first token in the row."""
+    nearness: IntArray
+    """[1 + n_texts]: of the text before each; -1: it says nothing."""
+
+    @classmethod
+    def of(
+        cls, document: Stream | None, snapshot: Snapshot, nearness: Callable[[Segment], IntArray]
+    ) -> _Sources:
+        """Line up the texts of a document and of a snapshot, as near as they are."""
+        origins: list[tuple[Stream, Segment | None]] = []
+        near = [np.array([-1])]
+        if document is not None:
+            origins.append((document, None))
+            near.append(np.full(document.n_texts, int(Nearness.DOCUMENT)))
+        for segment in snapshot.segments:
+            origins.append((segment.array.stream, segment))
+            near.append(nearness(segment))
+        sizes = [stream.n_tokens for stream, _ in origins]
+        firsts = list(accumulate(sizes, initial=0))
+        starts = [
+            stream.starts + first for (stream, _), first in zip(origins, firsts[:-1], strict=True)
+        ]
+        return cls(
+            snapshot=snapshot,
+            origins=tuple(origins),
+            ends=tuple(first - 1 for first in firsts[1:]),
+            starts=np.concatenate([np.zeros(0, np.int64), *starts]),
+            nearness=np.concatenate(near),
+        )
+
+    def nearness_at(self, found: Sequence[IntArray]) -> IntArray:
+        """Return how near each place is: [M].
+
+        Args:
+            found: places of each stream.
+        """
+        # Streams are stored backwards.
+        numbers = [end - places for end, places in zip(self.ends, found, strict=True)]
+        return self.nearness[self.starts.searchsorted(np.concatenate(numbers), side="right")]
+
+
+def _longest(
+    lengths: IntArray, is_match: npt.NDArray[np.bool_], sizes: Sequence[int]
+) -> list[IntArray]:
+    """Return the indices of at most `MAX_PLACES` longest matches of each source.
+
+    Args:
+        lengths: [M].
+        is_match: [M].
+        sizes: how many places each source has, in order.
+    """
+    (matching,) = is_match.nonzero()
+    bounds = matching.searchsorted(list(accumulate(sizes))).tolist()
+    parts = [matching[start:end] for start, end in pairwise([0, *bounds])]
+    return [
+        part[(-lengths[part]).argsort(kind="stable")[:MAX_PLACES]]
+        if len(part) > MAX_PLACES
+        else part
+        for part in parts
+    ]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
-Places = npt.NDArray[np.int64] | npt.NDArray[np.int32]
+Records = npt.NDArray[np.void]
 
 MAX_MATCH_TOKENS = 32  # Longer agreement says little more. Guessed.
 FILLED_TOKENS = MAX_MATCH_TOKENS + 1  # At the end of each stream.
@@ -72,9 +72,29 @@ class Key:
         """Return the key of a context; of a long one only the end is used."""
         ids = list(context[-MAX_MATCH_TOKENS:])
         ids.reverse()
-        data = np.array(ids, width.ordered).tobytes()
-        filler = np.full(FILLED_TOKENS - len(ids), width.nothing, width.ordered).tobytes()
-        return cls(data, np.frombuffer(data + filler, width.native))
+        filled = np.array(ids + [width.nothing] * (FILLED_TOKENS - len(ids)), width.ordered)
+        return cls(filled.tobytes()[: len(ids) * width.n_bytes], filled.view(width.native))
+
+
+class Surroundings:
+    """What stands at some places and what leads there; many at once, for that costs no more."""
+
+    def __init__(self, records: Sequence[Records], width: TokenWidth) -> None:
+        """Put together what streams have `around` places."""
+        self._width = width
+        joined = np.concatenate(records).view(width.native)
+        self._tokens: TokenArray = joined.reshape(-1, 1 + FILLED_TOKENS)
+
+    def lengths(self, key: Key) -> IntArray:
+        """Return how many tokens before each place agree with the end of a context: [M]."""
+        is_other = self._tokens[:, 1:] != key.tokens  # [M, MAX_MATCH_TOKENS + 1]
+        lengths: IntArray = is_other.argmax(axis=1)  # The last column differs always.
+        return lengths
+
+    def next_ids(self) -> IntArray:
+        """Return the token that stands at each place, or the separator: [M]."""
+        ids: IntArray = self._tokens[:, 0].view(self._width.ordered).astype(np.int64)
+        return ids
 
 
 class Stream:
@@ -103,32 +123,31 @@ class Stream:
         """The same, to be compared for equality only: the byte order is not this machine's."""
         self.sizes: IntArray = sizes
         """[n_texts]: tokens of each text and its separator."""
-        self._starts = ends - sizes
-        self._contexts = np.lib.stride_tricks.sliding_window_view(self.tokens, FILLED_TOKENS)
+        self.starts: IntArray = ends - sizes
+        """[n_texts]: how many tokens stand before each text."""
+        record = np.dtype((np.void, (1 + FILLED_TOKENS) * width.n_bytes))
+        self._records: Records = np.ndarray(
+            (self.n_tokens,), record, self.data, strides=(width.n_bytes,)
+        )
 
     @property
     def n_texts(self) -> int:
         """How many texts there are."""
-        return len(self._starts)
+        return len(self.starts)
 
     def text(self, index: int) -> TokenArray:
         """Return one text."""
-        start = int(self._starts[index])
-        end = int(self._starts[index + 1]) if index + 1 < self.n_texts else self.n_tokens
+        start = int(self.starts[index])
+        end = int(self.starts[index + 1]) if index + 1 < self.n_texts else self.n_tokens
         backwards = np.frombuffer(self.data, self.width.ordered)
         return self.width.pack(backwards[self.n_tokens - end + 1 : self.n_tokens - start][::-1])
 
-    def lengths_at(self, places: Places, key: Key) -> IntArray:
-        """Return how many tokens before each place agree with the end of a context: [M]."""
-        is_other = self._contexts[places] != key.tokens  # [M, MAX_MATCH_TOKENS + 1]
-        lengths: IntArray = is_other.argmax(axis=1)  # The last column differs always.
-        return lengths
+    def around(self, places: IntArray) -> Records:
+        """Return the token at each place with the context before it, for `Surroundings`: [M].
 
-    def next_ids(self, places: Places) -> IntArray:
-        """Return the token that stands at each place, or the separator: [M]; no place is 0."""
-        raw = self.tokens[places - 1]
-        ids: IntArray = raw.view(self.width.ordered).astype(np.int64)
-        return ids
+        At place 0, where nothing ever agrees, another token stands for the one that is missing.
+        """
+        return self._records[places - 1]
 
     def follow(self, place: int, n_tokens: int) -> list[int]:
         """Return the tokens from a place on, as many as there are up to the end of its text."""
@@ -139,11 +158,11 @@ class Stream:
             del ids[ids.index(self.width.separator) :]
         return ids
 
-    def text_indices(self, places: Places) -> IntArray:
+    def text_indices(self, places: IntArray) -> IntArray:
         """Return which text each place lies in: [M]."""
-        return np.searchsorted(self._starts, self.n_tokens - 1 - places, side="right") - 1
+        return np.searchsorted(self.starts, self.n_tokens - 1 - places, side="right") - 1
 
     def offset(self, place: int) -> int:
         """Return how many tokens of its text stand before a place."""
         index = int(self.text_indices(np.array([place]))[0])
-        return self.n_tokens - place - int(self._starts[index])
+        return self.n_tokens - place - int(self.starts[index])

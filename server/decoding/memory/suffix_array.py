@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from server.decoding.memory.stream import Key, Places, Stream, TokenArray, TokenWidth
+from server.decoding.memory.stream import IntArray, Key, Stream, TokenArray, TokenWidth
 
 ORDER_BYTES = 4  # Of one place in the order.
 
@@ -38,10 +38,10 @@ class SuffixArray:
         """Memory that stream and order hold."""
         return len(self.stream.data) + self._order.nbytes
 
-    def nearest(self, key: Key, n_most: int) -> Places:
+    def nearest(self, key: Key, n_most: int) -> IntArray:
         """Return the places with the longest matches: half of `n_most` on each side of the key.
 
-        Places whose contexts agree with the key's in any number of tokens stand together in the
+        IntArray whose contexts agree with the key's in any number of tokens stand together in the
         order, the more they agree the nearer. Those found may still agree in none.
         """
         data, n_bytes, key_bytes = self.stream.data, self.stream.width.n_bytes, len(key.data)
@@ -50,7 +50,8 @@ class SuffixArray:
             return data[n_bytes * place : n_bytes * place + key_bytes]
 
         middle = bisect_left(self._places, key.data, key=context_at)
-        return self._order[max(0, middle - n_most // 2) : middle + n_most // 2]
+        near = self._order[max(0, middle - n_most // 2) : middle + n_most // 2]
+        return near.astype(np.int64)
 
 
 def _sorted_places(stream: Stream) -> npt.NDArray[np.int32]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.decoding.memory import index as index_module
 from server.decoding.memory.index import LearnedText, WorkspaceIndex
-from server.decoding.memory.recall import Recall
+from server.decoding.memory.recall import Nearness, Recall
 from server.decoding.memory.stream import TokenWidth
 
 WIDTH = TokenWidth(100)
@@ -74,6 +74,12 @@ def test_a_text_is_replaced_by_what_is_learned_under_its_path():
     index = make_index()
     index.learn(lambda: [text("a.py", [1, 2, 3])])
     index.learn(lambda: [text("a.py", [1, 2, 4])])
+    assert next_ids(index, [1, 2]) == [4]
+
+
+def test_of_two_texts_with_one_path_the_last_counts():
+    index = make_index()
+    index.learn(lambda: [text("a.py", [1, 2, 3]), text("a.py", [1, 2, 4])])
     assert next_ids(index, [1, 2]) == [4]
 
 
@@ -147,6 +153,20 @@ def test_nearness_is_told_and_the_document_itself_left_out():
         4: 3,
         5: 1,
     }
+
+
+def test_a_folder_that_nothing_lies_in_brings_nothing_nearer():
+    index = make_index()
+    index.learn(lambda: [text("b/far.py", [1, 2, 4])])
+    found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH).matches([1, 2])
+    assert found.nearness.tolist() == [Nearness.REST]
+
+
+def test_what_must_not_be_drawn_on_says_nothing():
+    index = make_index()
+    index.learn(lambda: [text("a.py", [1, 2, 3]), text("b.py", [1, 2, 4])])
+    recall = Recall(lambda: index.snapshot, None, "", WIDTH, lambda path: path == "a.py")
+    assert recall.matches([1, 2]).next_ids.tolist() == [4]
 
 
 def test_a_full_memory_is_not_turned_over_by_each_file_that_is_read():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.decoding.memory.index import Snapshot
+from server.decoding.memory.index import LearnedText, Segment, Snapshot, WorkspaceIndex
 from server.decoding.memory.recall import (
     MAX_PLACES,
     PASSED_OVER_TOKENS,
@@ -44,6 +44,52 @@ def test_matches_equal_a_scan(before: list[int], after: list[int], context: list
     if len(expected) <= MAX_PLACES:
         assert sorted(pairs) == sorted(expected)
     assert found.n_matches == min(len(expected), MAX_PLACES)
+
+
+@given(
+    before=st.lists(st.integers(0, 3), max_size=60),
+    old=st.lists(st.lists(st.integers(0, 3), max_size=40), max_size=4),
+    young=st.lists(st.lists(st.integers(0, 3), max_size=40), max_size=4),
+    context=st.lists(st.integers(0, 3), min_size=2, max_size=6),
+    silenced=st.sets(st.integers(0, 3)),
+)
+@settings(max_examples=150, deadline=None)
+def test_all_sources_at_once_say_what_each_says_alone(
+    before: list[int],
+    old: list[list[int]],
+    young: list[list[int]],
+    context: list[int],
+    silenced: set[int],
+):
+    segments: list[Segment] = []
+    for name, texts in (("old", old), ("young", young)):
+        index = WorkspaceIndex(WIDTH, 1_000_000)
+        index.learn(
+            lambda name=name, texts=texts: [
+                LearnedText(f"{name}/{i}", WIDTH.pack(ids), is_near=i == 2)
+                for i, ids in enumerate(texts)
+            ]
+        )
+        index.unlearn([f"{name}/{i}" for i in silenced])
+        segments += index.snapshot.segments
+
+    def told(document: DocumentText | None, *asked: Segment) -> list[tuple]:
+        known = Snapshot(asked)
+        found = Recall(lambda: known, document, "old/1", WIDTH).matches(context)
+        return [
+            (
+                int(found.lengths[i]),
+                int(found.next_ids[i]),
+                int(found.nearness[i]),
+                found.origin(i)[1],
+                found.follow(i, 3),
+            )
+            for i in range(found.n_matches)
+        ]
+
+    document = DocumentText(before, (), WIDTH)
+    alone = [told(document), *(told(None, segment) for segment in segments)]
+    assert told(document, *segments) == [match for part in alone for match in part]
 
 
 def test_no_match_crosses_the_cursor():

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.decoding.memory.stream import MAX_MATCH_TOKENS, Key, Stream, TokenWidth
+from server.decoding.memory.stream import (
+    MAX_MATCH_TOKENS,
+    Key,
+    Stream,
+    Surroundings,
+    TokenWidth,
+)
 from server.decoding.memory.suffix_array import SuffixArray
 
 WIDTHS = (TokenWidth(4), TokenWidth(70_000))
@@ -44,6 +50,12 @@ def scan(lists: list[list[int]], context: list[int]) -> list[tuple[int, int | No
     ]
 
 
+def looked_at(array: SuffixArray, places: np.ndarray, key: Key) -> tuple[np.ndarray, np.ndarray]:
+    """How many tokens agree at each place, and which token stands there."""
+    around = Surroundings([array.stream.around(places)], array.stream.width)
+    return around.lengths(key), around.next_ids()
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @given(lists=texts, context=tokens)
 @settings(max_examples=150, deadline=None)
@@ -51,8 +63,7 @@ def test_answers_equal_a_scan(width: TokenWidth, lists: list[list[int]], context
     array = SuffixArray(packed(lists, width), width)
     key = Key.of([spread(i, width) for i in context], width)
     places = array.nearest(key, 2 * N_MOST)
-    lengths = array.stream.lengths_at(places, key)
-    next_ids = array.stream.next_ids(places)
+    lengths, next_ids = looked_at(array, places, key)
     numbers = array.stream.text_indices(places)
     everything = scan(lists, context)
     found = []
@@ -84,7 +95,7 @@ def test_what_follows_a_place_ends_with_its_text():
     array = SuffixArray([width.pack([1, 2, 3, 4]), width.pack([1, 2, 5])], width)
     key = Key.of([1, 2], width)
     places = array.nearest(key, 2 * 8)
-    matching = places[array.stream.lengths_at(places, key) == 2]
+    matching = places[looked_at(array, places, key)[0] == 2]
     follow = sorted(array.stream.follow(int(place), 8) for place in matching)
     assert follow == [[3, 4], [5]]
     assert sorted(array.stream.follow(int(place), 1) for place in matching) == [[3], [5]]
@@ -94,7 +105,7 @@ def test_no_match_crosses_from_text_to_text():
     width = TokenWidth(100)
     array = SuffixArray([width.pack([1, 2]), width.pack([3, 4])], width)
     key = Key.of([2, 3], width)
-    assert array.stream.lengths_at(array.nearest(key, 10), key).max() == 1
+    assert looked_at(array, array.nearest(key, 10), key)[0].max() == 1
 
 
 def test_nothing_is_found_where_nothing_was_learned():

@@ -1,0 +1,48 @@
+"""The names of texts, so that one, or those of a folder, are found without looking at all.
+
+Pure; does not know what the texts say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_NONE: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+
+
+class Names:
+    """The paths of several texts, by number."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        """Take paths in, each once, in the order of the texts."""
+        self._paths = tuple(paths)
+        self._numbers = {path: i for i, path in enumerate(paths)}
+        folders: dict[str, list[int]] = {}
+        for i, path in enumerate(paths):
+            folders.setdefault(folder_of(path), []).append(i)
+        self._folders = {folder: np.array(inside, np.int64) for folder, inside in folders.items()}
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, number: int) -> str:
+        return self._paths[number]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def numbers(self, paths: Iterable[str]) -> npt.NDArray[np.int64]:
+        """Return the numbers of those paths that there are."""
+        return np.array([self._numbers[path] for path in paths if path in self._numbers], np.int64)
+
+    def inside(self, folder: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of a folder's texts, without those of folders in it."""
+        return self._folders.get(folder, _NONE)
+
+
+def folder_of(path: str) -> str:
+    """Return the path of the folder that a text lies in."""
+    return path.rpartition("/")[0]
