@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.decoding.memory import index as index_module
 from server.decoding.memory.index import LearnedText, WorkspaceIndex
-from server.decoding.memory.recall import Nearness, Recall
+from server.decoding.memory.recall import MAX_PLACES, Nearness, Recall
 from server.decoding.memory.stream import TokenWidth
 
 WIDTH = TokenWidth(100)
@@ -39,11 +39,11 @@ def next_ids(index: WorkspaceIndex, context: Sequence[int]) -> list[int]:
 
 
 paths = st.sampled_from(["a/x.py", "a/y.py", "b/z.py", "b/w.py"])
+# So short that all places of a segment, silenced ones included, are among those looked at.
+ids = st.lists(st.integers(0, 4), max_size=MAX_PLACES // 4)
 steps = st.lists(
     st.one_of(
-        st.tuples(
-            st.just("learn"), st.dictionaries(paths, st.lists(st.integers(0, 4)), max_size=3)
-        ),
+        st.tuples(st.just("learn"), st.dictionaries(paths, ids, max_size=3)),
         st.tuples(st.just("unlearn"), st.lists(paths, max_size=2)),
     ),
     max_size=8,
