@@ -117,17 +117,17 @@ class Stream:
         self.width = width
         self.n_tokens = len(joined)
         """With the separators."""
-        self.data: bytes = backwards.tobytes()
-        """Backwards, and so many separators that every place has a whole context."""
-        self.tokens: TokenArray = np.frombuffer(self.data, width.native)
-        """The same, to be compared for equality only: the byte order is not this machine's."""
+        backwards.flags.writeable = False
+        self.tokens: TokenArray = backwards.view(width.native)
+        """Backwards, and so many separators that every place has a whole context; to be compared
+        for equality only: the byte order is not this machine's."""
         self.sizes: IntArray = sizes
         """[n_texts]: tokens of each text and its separator."""
         self.starts: IntArray = ends - sizes
         """[n_texts]: how many tokens stand before each text."""
         record = np.dtype((np.void, (1 + FILLED_TOKENS) * width.n_bytes))
         self._records: Records = np.ndarray(
-            (self.n_tokens,), record, self.data, strides=(width.n_bytes,)
+            (self.n_tokens,), record, self.tokens, strides=(width.n_bytes,)
         )
 
     @property
@@ -139,8 +139,8 @@ class Stream:
         """Return one text."""
         start = int(self.starts[index])
         end = int(self.starts[index + 1]) if index + 1 < self.n_texts else self.n_tokens
-        backwards = np.frombuffer(self.data, self.width.ordered)
-        return self.width.pack(backwards[self.n_tokens - end + 1 : self.n_tokens - start][::-1])
+        raw = self.tokens[self.n_tokens - end + 1 : self.n_tokens - start]
+        return self.width.pack(raw.view(self.width.ordered)[::-1])
 
     def around(self, places: IntArray) -> Records:
         """Return the token at each place with the context before it, for `Surroundings`: [M].
@@ -151,9 +151,8 @@ class Stream:
 
     def follow(self, place: int, n_tokens: int) -> list[int]:
         """Return the tokens from a place on, as many as there are up to the end of its text."""
-        start = max(0, place - n_tokens) * self.width.n_bytes
-        raw = np.frombuffer(self.data[start : place * self.width.n_bytes], self.width.ordered)
-        ids: list[int] = raw[::-1].tolist()
+        raw = self.tokens[max(0, place - n_tokens) : place]
+        ids: list[int] = raw.view(self.width.ordered)[::-1].tolist()
         if self.width.separator in ids:
             del ids[ids.index(self.width.separator) :]
         return ids
