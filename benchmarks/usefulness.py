@@ -17,7 +17,6 @@ import numpy as np
 from benchmarks.calibration import THRESHOLDS, Verdict, choose_threshold, coverage_curve, judge
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import percentile
-from benchmarks.served import Served
 from server.completion.engine import WorkspaceFile
 from training.completers import BASELINES, Completer
 from training.corpus import read_split
@@ -25,6 +24,7 @@ from training.cutpoints import CutPoint, HeldOutFile, choose_cut_points, choose_
 from training.evaluate import measure_lines
 from training.metrics import bootstrap, ratio_of_columns
 from training.replay import COLUMNS, Suggest, Suggestion, Tally, Typist, replay
+from training.served import Served
 
 SYSTEM = "served"
 FILE_CHARS = (2000, 40_000)

@@ -6,7 +6,8 @@ CompletionServerError
     ├── CorpusError         a source is missing, of another version, or nothing is left of it
     ├── CheckpointError     a checkpoint is missing, damaged, of other sizes, or cannot be written
     ├── DivergedError       the loss is no number any more; the last good checkpoint stays
-    └── FinetuneError       too little to learn from, or the result is no better than the base
+    ├── FinetuneError       too little to learn from, or the result is no better than the base
+    └── ServingError        what a figure is to be made of cannot be served
 """
 
 from __future__ import annotations
@@ -36,3 +37,7 @@ class DivergedError(TrainingError):
 
 class FinetuneError(TrainingError):
     """Too little to learn from, or the result is no better than the base."""
+
+
+class ServingError(TrainingError):
+    """A bundle that a figure is to be made of cannot be served; the message says why."""

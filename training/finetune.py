@@ -1,8 +1,9 @@
 """Fine-tuning on a user's own code: learn, compare with the base, keep only what is better.
 
 Three methods, from cheap to thorough: `last-layer` moves the last block, `lora` adds low-rank
-matrices and merges them, `full` moves everything. A share of general code is read along, against
-forgetting. Nothing leaves the machine. Knows repositories and networks; exporting is a command of
+matrices and merges them, `full` moves everything. Against forgetting, a share of general code is
+read along, and of what was learned only as much is kept as general code can bear. Nothing leaves
+the machine. Knows repositories and networks; exporting is a command of
 its own.
 """
 
@@ -36,7 +37,8 @@ from training.config import (
 )
 from training.errors import FinetuneError
 from training.evaluate import NamedModel
-from training.judging import Judgement, judge
+from training.interpolation import between, largest_share
+from training.judging import Judgement, judge, score_texts
 from training.model import Gpt2
 from training.packing import pack
 from training.repository import Repository, clean
@@ -74,6 +76,8 @@ class Finetuned:
     n_steps: int
     seconds: float
     """Of learning; judging came on top."""
+    share: float = 1.0
+    """Of the way from the base to what was learned."""
 
     def refusal(self) -> str | None:
         """Return why the result must not be served, or None if it may."""
@@ -162,13 +166,21 @@ def finetune(
     seconds = time.monotonic() - began
     merge()
     model.requires_grad_(True).eval()
-    tuned = replace(base, model=model)
+    bearable = before.general.bits_per_byte * (1 + MOST_LOSS)
+
+    def is_bearable(share: float) -> bool:
+        nearer = replace(base, model=between(base.model, model, share))
+        return score_texts(nearer, judged).bits_per_byte <= bearable
+
+    share = largest_share(is_bearable)
+    tuned = replace(base, model=between(base.model, model, share))
     return Finetuned(
-        model=model,
+        model=tuned.model,
         before=before,
         after=judge(tuned, repository.held_back, judged, seed),
         n_steps=n_steps,
         seconds=seconds,
+        share=share,
     )
 
 

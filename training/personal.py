@@ -1,7 +1,8 @@
 """From a user's repository to a model that is served: fine-tune, refuse or keep, export.
 
 The checkpoint and the bundle stay in the user's data directory, readable by the user alone. Knows
-where things lie and in which order they happen; learning and judging stand in `finetune`.
+where things lie and in which order they happen; learning and judging stand in `finetune`, what a
+typist feels in `typed`.
 """
 
 from __future__ import annotations
@@ -9,26 +10,34 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 import torch
 
+from server.bundle import MANIFEST_FILE, MEMORY_FILE
 from training.card import table
 from training.checkpoint import foretype_facts, save_model
 from training.errors import CheckpointError, FinetuneError
 from training.evaluate import load_named
 from training.finetune import Finetuned, Method, finetune
-from training.judging import Judgement, gain
-from training.repository import SplitBy, read_repository
+from training.judging import Judgement
+from training.repository import Repository, SplitBy, read_repository
+from training.typed import choose_lines, gain, keys_saved, type_lines
 
 logger = logging.getLogger(__name__)
 
 # The embedded bundle, which carries its weights beside the graph.
 EMBEDDED = Path(__file__).parents[1] / "server" / "embedded"
+CARD = "README.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +93,21 @@ def personalize(request: Request) -> Outcome:
     name = request.name or default_name(request.path)
     checkpoint = data_folder() / "checkpoints" / name
     _private(checkpoint)
-    facts = foretype_facts("private: learned from the user's own code", "README.md")
+    facts = foretype_facts("private: learned from the user's own code", CARD)
     if base.order is None:  # The base does not fill in, so what it became does not, either.
         del facts["fim"]
     else:
         facts["fim"] = {**_object(facts["fim"]), "order": base.order}
-    (checkpoint / "README.md").write_text(f"# {name}\n\n{report}\n", encoding="utf-8")
     save_model(checkpoint, tuned.model, base.tokenizer, facts, torch.float16)
+    if (request.base / MEMORY_FILE).is_file():  # How much the memory counts beside such a network.
+        shutil.copyfile(request.base / MEMORY_FILE, checkpoint / MEMORY_FILE)
     bundle = data_folder() / "models" / name if request.exports else None
     if bundle is not None:
-        _export(checkpoint, bundle, base.order or "none")
+        fim_order = base.order or "none"
+        _export(checkpoint, bundle, fim_order)
+        with _served(request.base, fim_order) as base_bundle:
+            report += "\n" + _typed_report(repository, base_bundle, bundle, request.seed)
+    (checkpoint / CARD).write_text(f"# {name}\n\n{report}\n", encoding="utf-8")
     return Outcome(checkpoint=checkpoint, bundle=bundle, name=name, report=report)
 
 
@@ -106,21 +120,41 @@ def default_name(path: Path) -> str:
 def report_of(tuned: Finetuned, split: str) -> str:
     """Return the table of before and after, with how it was measured."""
 
-    def row(label: str, j: Judgement) -> list[str]:
-        accuracy = j.own.n_right / max(1, j.own.n_tokens)
-        figures = (j.own.bits_per_byte, accuracy, j.exact_share, j.keys_saved.value)
-        return [label, *(f"{f:.3f}" for f in (*figures, j.general.bits_per_byte))]
+    def row(label: str, judged: Judgement) -> list[str]:
+        accuracy = judged.own.n_right / max(1, judged.own.n_tokens)
+        figures = (judged.own.bits_per_byte, accuracy, judged.general.bits_per_byte)
+        return [label, *(f"{figure:.3f}" for figure in figures)]
 
-    head = ["", "bits per byte", "token accuracy", "em_line", "keystrokes saved"]
-    head += ["general bits per byte"]
+    head = ["", "bits per byte", "token accuracy", "general bits per byte"]
     rows = [row("before", tuned.before), row("after", tuned.after)]
     return (
         table(head, rows)
-        + f"\n\n{tuned.before.own.n_tokens} held-back tokens, {tuned.before.n_points} cursors, "
-        + f"{tuned.before.typed[:, 1].sum():.0f} keystrokes in {len(tuned.before.typed)} lines "
-        + f"({split}); {tuned.n_steps} steps, {tuned.seconds:.0f} s. "
-        + f"Gain in keystrokes saved: {gain(tuned.before, tuned.after):.3f} "
-        + "(95 %, pairs of lines resampled)."
+        + f"\n\n{tuned.before.own.n_tokens} held-back tokens ({split}); "
+        + f"{tuned.n_steps} steps, {tuned.seconds:.0f} s; {tuned.share:.0%} of what was learned is "
+        + "kept, as much as general code can bear."
+    )
+
+
+def _typed_report(repository: Repository, base: Path, bundle: Path, seed: int) -> str:
+    lines = choose_lines(repository.held_back, seed)
+    if not lines:
+        return "No held-back line is long enough to be typed."
+    before, after = type_lines(base, lines, "before"), type_lines(bundle, lines, "after")
+    return keystrokes_report(before, after)
+
+
+def keystrokes_report(before: np.ndarray, after: np.ndarray) -> str:
+    """Return how many keystrokes are saved on the same lines before and after.
+
+    Args:
+        before: [lines, 2], from `type_lines`.
+        after: likewise.
+    """
+    saved = (keys_saved(before), keys_saved(after))
+    return (
+        f"Keystrokes saved, as served without memory: {saved[0].value:.3f} before, "
+        f"{saved[1].value:.3f} after, a gain of {gain(before, after):.3f} (95 %, pairs of lines "
+        f"resampled); {before[:, 1].sum():.0f} keystrokes in {len(before)} held-back lines."
     )
 
 
@@ -132,6 +166,18 @@ def _object(value: object) -> dict[str, object]:
 def _private(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
+
+
+@contextmanager
+def _served(base: Path, fim_order: str) -> Iterator[Path]:
+    """Return the bundle that serves the base: itself, or an export that is gone afterwards."""
+    if (base / MANIFEST_FILE).exists():
+        yield base
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        bundle = Path(temporary) / "base"
+        _export(base, bundle, fim_order)
+        yield bundle
 
 
 def _export(checkpoint: Path, bundle: Path, fim_order: str) -> None:

@@ -23,9 +23,9 @@ from benchmarks.commands.running import (
 from benchmarks.errors import BenchmarkError
 from benchmarks.models import open_bundle
 from benchmarks.results import Recorder, write_results
-from benchmarks.served import PARTS, Served, serving
 from server.options import Options, apply_settings
 from training.replay import RULES
+from training.served import PARTS, Served, serving
 
 if TYPE_CHECKING:
     from benchmarks.commands.running import Commands

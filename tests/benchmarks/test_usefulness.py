@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cli
-from benchmarks.served import serving
 from benchmarks.usefulness import SYSTEM, Held, choose_regions, quality, replay_all
 from server.exit_codes import ExitCode
 from server.options import Options
@@ -16,6 +15,7 @@ from training.checkpoint import foretype_facts, save_model
 from training.config import ModelConfig
 from training.model import build_model
 from training.replay import Typist
+from training.served import serving
 from training.tokenizer import learn_tokenizer, special_ids
 
 FUNCTION = '''

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 from pathlib import Path
 from unittest import mock
@@ -13,16 +12,19 @@ import torch
 from tokenizers import Tokenizer
 
 from training import finetune as finetuning
-from training import judging, personal
+from training import personal, typed
 from training.checkpoint import foretype_facts, load_model, save_model
 from training.config import ModelConfig
-from training.errors import FinetuneError
+from training.errors import FinetuneError, ServingError
 from training.evaluate import NamedModel
 from training.finetune import Finetuned, Method, finetune, prepare
-from training.judging import Judgement, gain
+from training.interpolation import between, largest_share
+from training.judging import Judgement
 from training.likelihood import Score
 from training.model import Gpt2, build_model
+from training.personal import EMBEDDED, keystrokes_report
 from training.repository import HeldBack, Repository, added_lines, read_repository
+from training.typed import choose_lines, gain, keys_saved, type_lines
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -97,8 +99,7 @@ def test_added_lines_are_read_from_hunks_by_file() -> None:
 @pytest.fixture(autouse=True)
 def _few_cursors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Judge by little, and keep the standard library out of it."""
-    monkeypatch.setattr(judging, "MOST_POINTS", 3)
-    monkeypatch.setattr(judging, "MOST_TYPED_LINES", 3)
+    monkeypatch.setattr(typed, "MOST_LINES", 3)
     monkeypatch.setattr(finetuning, "general_texts", lambda _seed, _chars: (GENERAL, GENERAL))
 
 
@@ -129,7 +130,6 @@ def test_every_method_learns_and_leaves_the_base_alone(method: Method, base: Nam
         n_threads=1,
     )
     assert tuned.after.own.bits_per_byte < tuned.before.own.bits_per_byte
-    assert tuned.after.n_points == tuned.before.n_points > 0
     assert all(torch.equal(weights[k], v) for k, v in base.model.state_dict().items())
     assert tuned.model.state_dict().keys() == weights.keys()  # adapters are merged
 
@@ -155,13 +155,7 @@ def judgement(own: float, general: float) -> Judgement:
     def score(bits: float) -> Score:
         return Score(nats=bits * 0.6931471805599453 * 100, n_bytes=100, n_right=1, n_tokens=10)
 
-    return Judgement(
-        own=score(own),
-        general=score(general),
-        exact_share=0.0,
-        n_points=1,
-        typed=np.ones((1, 2)),
-    )
+    return Judgement(own=score(own), general=score(general))
 
 
 @pytest.mark.parametrize(
@@ -223,15 +217,65 @@ def test_a_refused_result_changes_nothing(base: NamedModel, tmp_path: Path) -> N
     assert not (tmp_path / "data").exists()
 
 
-def typed(*keys: int) -> Judgement:
-    """Return a judgement of lines of ten characters that took so many keys."""
-    return dataclasses.replace(judgement(1.0, 1.0), typed=np.array([[k, 10.0] for k in keys]))
+def test_weights_lie_between_base_and_tuned(base: NamedModel) -> None:
+    tuned = build_model(ModelConfig(n_layer=2, n_head=2, n_embd=32, n_ctx=128), 320, 0, seed=2)
+    first, last = base.model.state_dict(), tuned.state_dict()
+    nearer = between(base.model, tuned, 0.25).state_dict()
+    for name, weight in nearer.items():
+        torch.testing.assert_close(weight, 0.75 * first[name] + 0.25 * last[name])
+    wider = build_model(ModelConfig(n_layer=2, n_head=2, n_embd=64, n_ctx=128), 320, 0, seed=2)
+    with pytest.raises(ValueError, match="wte"):
+        between(base.model, wider, 0.5)
+
+
+@pytest.mark.parametrize(("limit", "share"), [(1.0, 1.0), (0.6, 0.5625), (0.04, 0.0)])
+def test_as_much_is_kept_as_can_be_borne(limit: float, share: float) -> None:
+    assert largest_share(lambda asked: asked <= limit) == share
+
+
+def test_what_general_code_cannot_bear_is_given_up(base: NamedModel) -> None:
+    """Learned from this repository alone; with the base halfway, general code bears it."""
+    with mock.patch.object(finetuning, "REPLAY_SHARE", 0.0):
+        tuned = finetune(base, repository_of(100), method="full", minutes=0.05, n_threads=1)
+    assert tuned.after.general.bits_per_byte <= tuned.before.general.bits_per_byte * 1.03
+    assert tuned.after.own.bits_per_byte < tuned.before.own.bits_per_byte
+
+
+def typed_lines(*keys: int) -> np.ndarray:
+    """Return lines of ten characters that took so many keys."""
+    return np.array([[k, 10.0] for k in keys])
 
 
 def test_the_gain_in_keystrokes_is_measured_on_the_same_lines() -> None:
     """Lines differ far more from each other than before from after: pairs show it, halves don't."""
-    before, after = typed(10, 2, 10, 2), typed(9, 1, 9, 1)
-    assert before.keys_saved.value == pytest.approx(0.4)
-    assert before.keys_saved.low < after.keys_saved.low < before.keys_saved.high
+    before, after = typed_lines(10, 2, 10, 2), typed_lines(9, 1, 9, 1)
+    saved = keys_saved(before)
+    assert saved.value == pytest.approx(0.4)
+    assert saved.low < keys_saved(after).low < saved.high
     measured = gain(before, after)
     assert (measured.low, measured.value, measured.high) == pytest.approx((0.1, 0.1, 0.1))
+    report = keystrokes_report(before, after)
+    assert "0.400 before, 0.500 after, a gain of 0.100 [0.100, 0.100]" in report
+    assert "40 keystrokes in 4 held-back lines" in report
+
+
+def test_only_held_back_code_is_typed_where_it_stands() -> None:
+    text = "import os\n\n\ndef first():\n    # a note of some length\n    return os.name\n\nx\n"
+    held = HeldBack(path="a.py", text=text, lines=frozenset({4, 5, 6, 8}))
+    lines = choose_lines([held], seed=1)
+    assert {line.text for line in lines} == {"def first():", "    return os.name"}
+    assert all(f"{line.before}{line.text}\n{line.after}" == text for line in lines)
+
+
+def test_lines_are_typed_with_what_a_bundle_offers(tmp_path: Path) -> None:
+    """The embedded model, in a file where one line follows from the lines above."""
+    names = ("name", "title", "author", "language", "publisher", "subject")
+    above = f"class Book:\n    def __init__(self, {', '.join(names)}):\n"
+    text = above + "".join(f"        self.{name} = {name}\n" for name in names)
+    held = HeldBack(path="book.py", text=text, lines=frozenset({text.count("\n")}))
+    keys = type_lines(EMBEDDED, choose_lines([held], seed=1), "before")
+    assert keys.shape == (1, 2)
+    assert keys[0, 1] == len("self.subject = subject\n")
+    assert keys[0, 0] < keys[0, 1]
+    with pytest.raises(ServingError):
+        type_lines(tmp_path, choose_lines([held], seed=1), "nothing there")

@@ -1,6 +1,6 @@
 """The serving path as users get it, asked from a program: completer, filters, cache and engine.
 
-In the process, without the protocol and without the wait for the next key; a benchmark of what is
+In the process, without the protocol and without the wait for the next key: for figures of what is
 offered, not of how soon.
 """
 
@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
-from benchmarks.errors import BenchmarkError
 from server.completion.completer import Completer
 from server.completion.engine import WorkspaceFile
 from server.completion.engines.local import LocalEngine
 from server.completion.request import Answer, CompletionRequest
 from server.options import Options
 from server.plugins import Group, Plugins
+from training.errors import ServingError
 
 Part = Literal["healing", "cache"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -37,7 +37,7 @@ class Served:
             without: what is left out, to see what it brings.
 
         Raises:
-            BenchmarkError: it can't be loaded.
+            ServingError: it can't be loaded.
         """
         self._forgets = "cache" in without
         self._loop = asyncio.new_event_loop()
@@ -48,7 +48,7 @@ class Served:
         )
         self._version = 0
         if not self._loop.run_until_complete(self._start()):
-            raise BenchmarkError(self._completer.status.message)
+            raise ServingError(self._completer.status.message)
 
     async def _start(self) -> bool:
         self._completer.start()
