@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -57,6 +58,10 @@ CANDIDATE_TOP_P = 0.95
 class LocalEngine(CompletionEngine):
     """Completes text with the network of a bundle."""
 
+    heals: ClassVar[bool] = True
+    """Whether the last tokens before the cursor are written again, so that it need not be a token
+    boundary; a measurement of what that brings leaves it out."""
+
     def __init__(
         self,
         bundle: Bundle,
@@ -79,7 +84,7 @@ class LocalEngine(CompletionEngine):
         self._tokenizer = Tokenizer.from_file(
             bundle.tokenizer_path, self._manifest.spec.n_vocab, {special.end, *special.fim_ids}
         )
-        self._prompts = LocalPrompts(self._tokenizer, self._manifest)
+        self._prompts = LocalPrompts(self._tokenizer, self._manifest, heals=self.heals)
         self._vocabulary = Vocabulary(self._tokenizer.token_bytes)
         self._workspace = LocalMemory(bundle, self._tokenizer, memory_bytes)
 

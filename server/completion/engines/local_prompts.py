@@ -71,7 +71,15 @@ class _DocumentTokens:
 class LocalPrompts:
     """Makes prompts that have most in common with the earlier ones of the same document."""
 
-    def __init__(self, tokenizer: Tokenizer, manifest: Manifest) -> None:
+    def __init__(self, tokenizer: Tokenizer, manifest: Manifest, *, heals: bool = True) -> None:
+        """Begin without any document.
+
+        Args:
+            tokenizer: the network's own.
+            manifest: of the bundle.
+            heals: whether the last tokens before the cursor are taken back and written again.
+        """
+        self._heals = heals
         self._tokenizer = tokenizer
         self._special_tokens = manifest.special_tokens
         self._n_ctx = manifest.spec.n_ctx
@@ -88,7 +96,7 @@ class LocalPrompts:
         n_healed = count_healed(token_bytes, prefix_ids, known.encoder.n_last_word_tokens)
         healed = spelled(token_bytes, prefix_ids[len(prefix_ids) - n_healed :])
         # A tokenizer that drops characters must not make us take back what is not there.
-        if not window.prefix[-len(healed) :].encode().endswith(healed):
+        if not self._heals or not window.prefix[-len(healed) :].encode().endswith(healed):
             n_healed, healed = 0, b""
         prompt = build_prompt(
             self._special_tokens,
