@@ -1,7 +1,7 @@
 """The engine on its thread, as the event loop sees it: load, warm, run, forget, close.
 
 The only place where two threads meet. The engine is touched by the worker's thread alone; what it
-says comes to the event loop through `call_soon_threadsafe`, in order. A call that does not come
+says comes to the event loop through a `Handover`, in order. A call that does not come
 back is given up with its thread: another engine goes on, on another thread.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from server.completion.engine import (
     CancelToken,
@@ -23,6 +22,7 @@ from server.completion.engine import (
 )
 from server.completion.engine_source import EngineSource
 from server.completion.generation import Generation, Run
+from server.completion.handover import Handover
 from server.completion.watchdog import LOOK_S, Watchdog
 from server.completion.worker import Job, Worker
 from server.errors import CompletionServerError, told
@@ -54,6 +54,7 @@ class EngineRoom:
         on_hang: Callable[[str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._handover = Handover(self._loop)
         self._worker = Worker()
         self._engine: CompletionEngine | None = None
         self._on_progress = on_progress
@@ -88,11 +89,11 @@ class EngineRoom:
                 logger.error("the engine cannot be loaded: %s", exc)
                 if self._worker is worker:
                     self._error = str(exc)
-                self._post(self._loaded, worker, None, str(exc))
+                self._handover.post(self._loaded, worker, None, str(exc))
             else:
                 if self._worker is worker:  # It was not given up meanwhile.
                     self._engine = engine
-                self._post(self._loaded, worker, info, "")
+                self._handover.post(self._loaded, worker, info, "")
 
         return Job(run=run)
 
@@ -164,7 +165,7 @@ class EngineRoom:
                 logger.warning("warming ahead failed", exc_info=True)
                 return
             if n_tokens:
-                self._post(on_done, n_tokens)
+                self._handover.post(on_done, n_tokens)
 
         job = Job(run=run, is_background=True)
         self._submit(job)
@@ -193,7 +194,7 @@ class EngineRoom:
             elif not cancel.is_cancelled:
                 is_ended, error = self._stream(engine, generation, run, request, known)
             info = engine.info if engine is not None and engine is self._engine else None
-            self._post(self._ended, generation, run, is_ended, error, info)
+            self._handover.post(self._ended, generation, run, is_ended, error, info)
 
         def abandoned() -> None:
             self._ended(generation, run, False, "", None)
@@ -224,7 +225,7 @@ class EngineRoom:
                     values += [self._engine.rate(request, text, cancel) for request, text in asked]
             except Exception:  # an engine may be a stranger's; without ratings the order stays
                 logger.warning("rating failed", exc_info=True)
-            self._post(tell, values)
+            self._handover.post(tell, values)
 
         job = Job(run=run, on_abandoned=lambda: tell([]))
         self._submit(job)
@@ -292,7 +293,7 @@ class EngineRoom:
                 if run.cancel.is_cancelled:
                     break
                 known.append(delta)
-                self._post(self._grew, generation, run, delta)
+                self._handover.post(self._grew, generation, run, delta)
                 if run.is_enough(known):
                     break
             else:
@@ -307,16 +308,9 @@ class EngineRoom:
             return False, f"the engine failed: {told(exc)}"
         return False, ""
 
-    def _post(self, callback: Callable[..., None], *args: Any) -> None:
-        """Call back on the event loop; a loop that is closed has nobody left to tell."""
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            logger.debug("the event loop is closed")
-
     def _tell_progress(self, percent: int) -> None:
         """Hand on, from the worker's thread, how much is loaded."""
-        self._post(self._on_progress, percent)
+        self._handover.post(self._on_progress, percent)
 
     def _loaded(self, worker: Worker, info: EngineInfo | None, error: str) -> None:
         if worker is not self._worker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from server.completion.engine import (
 from server.completion.engine_room import EngineRoom
 from server.completion.generation import Generation
 from server.completion.request import CompletionRequest
+from server.errors import EngineError
 from server.options import Options
 from tests.fakes import FakeEngine, FakePlugins
 
@@ -97,6 +99,54 @@ async def test_text_that_comes_after_a_stop_is_not_added(bench: Bench) -> None:
     assert one.text == ""
     assert not one.is_ended
     assert bench.grown == []
+
+
+async def test_pieces_that_come_together_wake_the_loop_once_and_stay_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = [str(n) for n in range(60)]
+    bench = Bench(FakeEngine(lambda _: pieces))
+    await bench.load()
+    loop, n_wakes = asyncio.get_running_loop(), 0
+    wake = loop.call_soon_threadsafe
+
+    def counted(*args: Any, **kwargs: Any) -> asyncio.Handle:
+        nonlocal n_wakes
+        n_wakes += 1
+        return wake(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    one = generation()
+    bench.room.start(one, never, 0.0)
+    while not bench.room.is_idle:
+        pass  # The event loop must not turn until all was said.
+    assert one.run is not None
+    await until(lambda: one.run is None)
+    assert n_wakes == 1
+    assert [delta.text for delta in one.deltas] == pieces
+    assert one.is_ended
+    assert bench.grown == [one] * (len(pieces) + 1)
+    await bench.room.close()
+
+
+async def test_a_piece_that_comes_alone_waits_for_no_other(bench: Bench) -> None:
+    one = generation()
+    bench.room.start(one, never, 0.0)
+    for n_pieces in (1, 2, 3):
+        bench.engine.allow()
+        await until(lambda n=n_pieces: len(one.deltas) == n)  # type: ignore[misc]
+    await until(lambda: one.run is None)
+
+
+async def test_pieces_before_a_failure_are_not_lost(bench: Bench) -> None:
+    bench.engine.error = EngineError("the end")
+    bench.engine.is_open = True
+    one = generation()
+    bench.room.start(one, never, 0.0)
+    while not bench.room.is_idle:
+        pass  # All waits for the event loop: the pieces, and the failure behind them.
+    await until(lambda: one.run is None)
+    assert (one.text, one.error) == ("onetwothree", "the end")
 
 
 async def test_a_second_run_goes_on_where_the_first_one_stopped(bench: Bench) -> None:
