@@ -6,6 +6,7 @@ enough to tell the bracket that the editor inserted from one that the completion
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from server.completion.languages import language_facts
@@ -13,6 +14,8 @@ from server.completion.languages import language_facts
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
 _CLOSERS = frozenset(_OPENERS.values())
 _QUOTES = "\"'`"
+_MEANING = re.compile(r"[][(){}\"'`\n\\]")
+"""The characters that a scanner does more with than to remember the last one."""
 SCANNED_LINES = 300
 """Lines above the cursor in which an open bracket is looked for (guessed)."""
 
@@ -26,6 +29,29 @@ class _Scanner:
         self._previous = ""
         self._templates: list[bool] = []
         """For each open quote, whether `{` or `${` inside it opens code."""
+
+    def copy(self) -> _Scanner:
+        """Return a scanner that goes on from here by itself."""
+        other = _Scanner(has_quotes=self._has_quotes)
+        other.waiting, other._templates = [*self.waiting], [*self._templates]
+        other._previous = self._previous
+        return other
+
+    def read_all(self, text: str) -> None:
+        """Read a text, whatever its characters close."""
+        end = 0
+        for found in _MEANING.finditer(text):
+            if found.start() > end:
+                self._previous = text[found.start() - 1]
+            self.read(found.group())
+            end = found.end()
+        if end < len(text):
+            self._previous = text[-1]
+
+    @property
+    def open_brackets(self) -> list[str]:
+        """The closing brackets that are waited for, outermost first."""
+        return [closer for closer in self.waiting if closer in _CLOSERS]
 
     def read(self, char: str) -> bool:
         """Read a character; return whether it closes something that is not waited for."""
@@ -76,8 +102,7 @@ def outer_closers(text: str, cursor_line: str, language: str) -> list[int]:
         language: prose has no quotes that must close.
     """
     scanner = _Scanner(has_quotes=not language_facts(language).is_prose)
-    for char in cursor_line:
-        scanner.read(char)
+    scanner.read_all(cursor_line)
     n_outer = len(scanner.waiting)
     places = []
     for place, char in enumerate(text):
@@ -105,16 +130,16 @@ def standing_closer(cursor_line: str, rest: str) -> str:
         return quote if rest[0] == quote else ""
     if rest[0] not in _CLOSERS:
         return ""
-    waiting = _open_brackets(cursor_line)
+    scanner = _Scanner(has_quotes=True)
+    scanner.read_all(cursor_line)
     n_closers = len(rest) - len(rest.lstrip("".join(_CLOSERS)))
-    return rest[0] if n_closers >= len(waiting) else ""
+    return rest[0] if n_closers >= len(scanner.open_brackets) else ""
 
 
 def open_quote(line: str) -> str:
     """Return the quote of the string that is still open at a line's end; empty: none is."""
     scanner = _Scanner(has_quotes=True)
-    for char in line:
-        scanner.read(char)
+    scanner.read_all(line)
     return scanner.waiting[-1] if scanner.waiting and scanner.waiting[-1] in _QUOTES else ""
 
 
@@ -137,16 +162,20 @@ def open_brackets(prefix: str) -> list[str]:
 
     Looks at the last lines only, so brackets that opened far above may be missing.
     """
-    return list(_open_brackets("\n".join(prefix.rsplit("\n", SCANNED_LINES)[-SCANNED_LINES:])))
+    *above, line = prefix.rsplit("\n", SCANNED_LINES)[-SCANNED_LINES:]
+    scanner = _after_lines("".join(f"{line}\n" for line in above)).copy()
+    scanner.read_all(line)
+    return scanner.open_brackets
 
 
 @lru_cache(maxsize=8)
-def _open_brackets(text: str) -> tuple[str, ...]:
-    """Read a text once: it is asked for again with every piece that a completion grows by."""
+def _after_lines(text: str) -> _Scanner:
+    """Read whole lines once: they are asked for again with every piece that a completion grows by,
+    and with every key that is typed below them. The scanner is not to be changed.
+    """
     scanner = _Scanner(has_quotes=True)
-    for char in text:
-        scanner.read(char)
-    return tuple(closer for closer in scanner.waiting if closer in _CLOSERS)
+    scanner.read_all(text)
+    return scanner
 
 
 def _is_apostrophe(char: str, previous: str) -> bool:

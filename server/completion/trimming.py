@@ -80,7 +80,7 @@ def present(
         text = without_pending(kept, request, rules)
     draft = Draft(
         text=text,
-        prefix=request.prefix[-NEAR_CHARS:],
+        prefix=_near_before(request.prefix),
         suffix=request.suffix[:NEAR_CHARS],
         language=request.language,
         is_explicit=request.trigger == "invoked",
@@ -93,6 +93,16 @@ def present(
         shown = ""
         reason = _why_nothing(raw, text, is_unsure)
     return Presented(text=shown, confidence=confidence, is_complete=is_complete, reason=reason)
+
+
+def _near_before(prefix: str) -> str:
+    """Return the end of a prefix, from a line start on if its lines are not very long: so it begins
+    with the same text while a line is typed, and what is known of that text stays true.
+    """
+    if len(prefix) <= NEAR_CHARS:
+        return prefix
+    line_start = prefix.find("\n", -NEAR_CHARS, -NEAR_CHARS // 2) + 1
+    return prefix[line_start or -NEAR_CHARS :]
 
 
 def _why_nothing(raw: str, text: str, is_unsure: bool) -> str:
@@ -123,7 +133,7 @@ def without_pending(text: str, request: CompletionRequest, rules: StopRules) -> 
     special token or secret, a line that may turn out to be the document's next one or one above,
     and lines that repeat earlier ones.
     """
-    if may_say_again(text, request.prefix[-NEAR_CHARS:]) or _may_become_next(text, request, rules):
+    if may_say_again(text, _near_before(request.prefix)) or _may_become_next(text, request, rules):
         return ""
     text = UNFINISHED_SECRET.sub("", _UNFINISHED_TOKEN.sub("", text))
     lines = text.split("\n")

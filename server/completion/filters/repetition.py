@@ -9,6 +9,7 @@ from server.completion.languages import first_line, last_line, without_half_word
 
 _REPEATED_PIECE = re.compile(r"(\S.{2,30}?)\1{4,}|(\S.{9,60}?)\2{2,}")
 _REPEATED_CHARACTER = re.compile(r"([^\s=#*/~_.-])\1{9,}|(\S)\2{79,}")
+_LETTER = re.compile(r"[^\W_]")
 _REPEATED_LINES = 3
 _LONG_CHARS = 12
 """Letters and digits from which a line that stood two lines above is not said again. Measured with
@@ -86,12 +87,11 @@ def _repeats(lines: list[str], last: int, size: int, n_repeats: int) -> bool:
     if first < 0:
         return False
     group = [line.rstrip() for line in lines[last + 1 - size : last + 1]]
-    if not all(is_telling(line) for line in group):
-        return False
-    return all(
+    is_repeated = all(
         [line.rstrip() for line in lines[at : at + size]] == group
-        for at in range(first, last, size)
+        for at in range(first, last + 1 - size, size)
     )
+    return is_repeated and all(is_telling(line) for line in group)
 
 
 def is_telling(line: str) -> bool:
@@ -100,4 +100,4 @@ def is_telling(line: str) -> bool:
 
 
 def _letters(line: str) -> int:
-    return sum(c.isalnum() for c in line)
+    return len(_LETTER.findall(line))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
 
 from server.completion.filters.chain import Draft
 from server.completion.languages import is_comment_line, last_line
+
+_INDENTED_LINES = 400
+"""Lines above the cursor from which the step of indentation is told (guessed)."""
 
 
 def match_indentation(draft: Draft) -> str:
@@ -32,18 +37,33 @@ def match_indentation(draft: Draft) -> str:
 
 def indent_unit(text: str) -> int:
     """Return the spaces of one indentation step in a text: 2, 4, 8, or 0 if not clear."""
-    widths = Counter(
-        len(line) - len(line.lstrip(" "))
-        for line in text.rsplit("\n", 400)
-        if line.startswith(" ") and not line.lstrip().startswith("*")
-    )
-    widths.pop(0, None)
+    above, newline, line = text.rpartition("\n")
+    widths = _indents([line])
+    if newline:
+        widths += _indents_above(above)
     if not widths:
         return 0
     for unit in (8, 4, 2):
         if sum(n for width, n in widths.items() if width % unit == 0) >= 0.9 * widths.total():
             return unit
     return 0
+
+
+@lru_cache(maxsize=8)
+def _indents_above(text: str) -> Counter[int]:
+    """Count widths of indentation once: they are asked for again with every piece that a completion
+    grows by, and with every key that is typed below. The counts are not to be changed.
+    """
+    return _indents(text.rsplit("\n", _INDENTED_LINES - 1))
+
+
+def _indents(lines: Iterable[str]) -> Counter[int]:
+    """Count the widths of indentation by spaces; a comment's column of stars is none."""
+    return Counter(
+        len(line) - len(line.lstrip(" "))
+        for line in lines
+        if line.startswith(" ") and not line.lstrip().startswith("*")
+    )
 
 
 def _uses_tabs(text: str) -> bool | None:
