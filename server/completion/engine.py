@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -259,10 +259,11 @@ class CompletionEngine(ABC):
         """Drop what is remembered of a closed document."""
 
     def learn(  # noqa: B027 - optional
-        self, files: Sequence[WorkspaceFile], cancel: CancelToken
+        self, files: Iterable[WorkspaceFile], cancel: CancelToken
     ) -> None:
         """Take texts into the memory of the workspace, in place of what was known of their paths.
 
+        Asked for the next text, `files` may wait as long as somebody waits for a completion.
         May be called from any thread, also while `stream` runs on another: an answer in the making
         sees the memory as it was or as it is now, never half of it. Two calls at once wait for each
         other. Returns when all is known, or soon after a cancel with a part of it known.

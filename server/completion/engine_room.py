@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from server.completion.engine import (
     CancelToken,
@@ -231,7 +231,7 @@ class EngineRoom:
         self._submit(job)
         return ratings, job.cancel
 
-    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
+    def learn(self, files: Iterable[WorkspaceFile], cancel: CancelToken) -> None:
         """Let the engine learn texts of the workspace, on the caller's thread."""
         engine = self._engine
         if engine is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -201,7 +201,7 @@ class LocalEngine(CompletionEngine):
         self._prompts.forget(document)
         self._decoder.forget(document)
 
-    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
+    def learn(self, files: Iterable[WorkspaceFile], cancel: CancelToken) -> None:
         """Take texts into the memory of the workspace; from any thread."""
         self._workspace.learn(files, cancel)
 

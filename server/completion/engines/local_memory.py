@@ -6,7 +6,7 @@ made on the engine's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class LocalMemory:
             n_helped=self._n_helped,
         )
 
-    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
+    def learn(self, files: Iterable[WorkspaceFile], cancel: CancelToken) -> None:
         """Take texts in; after a cancel, those that were read by then."""
 
         def read() -> list[LearnedText]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from server.completion.engine import CancelToken, WorkspaceFile
@@ -28,8 +28,8 @@ NICENESS = 10
 class Learner(Protocol):
     """What takes texts in; an engine, from any thread."""
 
-    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
-        """Take texts in, in place of what was known of their paths."""
+    def learn(self, files: Iterable[WorkspaceFile], cancel: CancelToken) -> None:
+        """Take texts in, in place of what was known of their paths; each may keep it waiting."""
 
     def unlearn(self, paths: Sequence[str]) -> None:
         """Silence texts at once."""
@@ -181,17 +181,27 @@ class WorkspaceReading:
     def take_in(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
         """Let the learner have texts, as far as nobody silenced them since they were read."""
         self._give_way(cancel)
-        with self._lock:
-            wanted = [file for file in files if file.path in self._known]
-        if cancel.is_cancelled or not wanted:
-            return
-        self._learner.learn(wanted, cancel)
+        taken: list[str] = []
+        self._learner.learn(self._wanted(files, taken, cancel), cancel)
         was_stopped = cancel.wait(0.0)
         with self._lock:  # It may have been deleted, or switched off, while it was being learned.
-            paths = [file.path for file in wanted]
-            unwanted = [path for path in paths if was_stopped or path not in self._known]
+            unwanted = [path for path in taken if was_stopped or path not in self._known]
         if unwanted:
             self._learner.unlearn(unwanted)
+
+    def _wanted(
+        self, files: Sequence[WorkspaceFile], taken: list[str], cancel: CancelToken
+    ) -> Iterator[WorkspaceFile]:
+        """Yield texts that are not silenced, and note their paths; give way before each."""
+        for file in files:
+            self._give_way(cancel)
+            if cancel.is_cancelled:
+                return
+            with self._lock:
+                is_wanted = file.path in self._known
+            if is_wanted:
+                taken.append(file.path)
+                yield file
 
     def _give_way(self, cancel: CancelToken) -> None:
         """Wait while somebody waits for a completion."""

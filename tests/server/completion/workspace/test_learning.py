@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +28,10 @@ class Notes:
         self.known: dict[str, WorkspaceFile] = {}
         self.n_learned = 0
 
-    def learn(self, files: Sequence[WorkspaceFile], cancel: CancelToken) -> None:
-        self.known |= {file.path: file for file in files}
-        self.n_learned += len(files)
+    def learn(self, files: Iterable[WorkspaceFile], cancel: CancelToken) -> None:
+        for file in files:
+            self.known[file.path] = file
+            self.n_learned += 1
 
     def unlearn(self, paths: Sequence[str]) -> None:
         for path in paths:
@@ -293,6 +294,21 @@ async def test_learning_waits_while_somebody_waits_for_a_completion(
     assert notes.n_learned == 0
     busy = False
     await until(lambda: len(notes.known) == 2)
+    learning.close()
+
+
+async def test_learning_waits_between_two_texts_too(notes: Notes, folder: Path) -> None:
+    """A batch takes long: whoever asks in its midst waits for no more than one text of it."""
+    learning = WorkspaceLearning(
+        notes, Options(), is_busy=lambda: notes.n_learned == 1 and not is_answered
+    )
+    is_answered = False
+    learning.start([folder])
+    await until(lambda: notes.n_learned == 1)
+    learning.file_deleted(folder / next(iter({"src/a.py", "src/b.py"} - set(notes.known))))
+    is_answered = True
+    await until(lambda: learning.is_idle)
+    assert notes.n_learned == len(notes.known) == 1
     learning.close()
 
 
