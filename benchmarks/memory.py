@@ -5,6 +5,7 @@ Texts are made here, with the repetition of code; they say nothing of how useful
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
-from benchmarks.figures import figure
+from benchmarks.figures import figure, ratio
 from benchmarks.results import Recorder
 from server.bundle import Bundle
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage, WorkspaceFile
 from server.completion.engines.local import LocalEngine
+from server.completion.workspace.reading import WorkspaceReading, lower_priority
 from server.decoding.memory.answer import AnswerMemory
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.drafts import Pace
@@ -33,9 +35,11 @@ DOCUMENT_TOKENS = 4_000
 PHRASE_TOKENS = 12  # A line of code, on average.
 N_PHRASES = 20_000
 N_QUERIES = 2_000
-N_ANSWERS = 6
+N_ANSWERS = 40  # Before anything is learned; and in turn with the memory and without it.
 ANSWER_TOKENS = 32
-N_PARTS = 4
+REST_S = 0.2  # Between two answers: as between two keystrokes.
+BATCH_FILES = 300  # As many as the server learns at once, by their size.
+N_PARTS = 5
 INDEX_BYTES = 2_000_000_000
 
 
@@ -86,14 +90,23 @@ def measure(
     ]
     options = Options(model=str(bundle.folder), threads=plan.n_threads, memory_bytes=INDEX_BYTES)
     engine = LocalEngine.load(options)
-    recorder.figures.append(figure("engine", "token_alone", "ms", _answer_ms(engine, files)))
+    alone = _Answers(engine, files)
+    alone.ask(N_ANSWERS)
+    recorder.figures.append(figure("engine", "token_alone", "ms", alone.token_ms))
+    usual_ms = recorder.figures[-1].median
+    recorder.figures.append(figure("engine", "answer_late", "ms", alone.late_ms(usual_ms)))
     step("answered alone")
     resident = psutil.Process().memory_info().rss
-    learner = _Learner(engine, files)
-    beside = _answer_ms(engine, files, until=learner)
+    beside = _Answers(engine, files)
+    learner = _Learner(engine, files, lambda: beside.is_awaited)
+    learner.start()
+    while learner.is_alive():
+        beside.ask(1)
+        learner.join(REST_S)
     told = engine.memory
     recorder.figures += [
-        figure("engine", "token_while_learning", "ms", beside),
+        figure("engine", "token_while_learning", "ms", beside.token_ms),
+        figure("engine", "answer_late_while_learning", "ms", beside.late_ms(usual_ms)),
         figure("engine", "learn", "s", [learner.elapsed_s], f"{told.n_tokens:,} tokens"),
         figure("index", "bytes_per_token", "bytes", [told.n_bytes / told.n_tokens]),
         figure(
@@ -112,8 +125,10 @@ def measure(
         engine.learn([changed], CancelToken())
         saves.append(time.perf_counter() - begun)
     recorder.figures.append(figure("engine", "saved_file_is_current", "s", saves))
-    engine.close()
     step("saved files")
+    _compare(recorder, engine, files)
+    engine.close()
+    step("answered with the memory and without it")
     recorder.figures.append(
         figure("memory", "mixed_token", "ms", _mixing_ms(ids, spec.n_vocab, plan.seed))
     )
@@ -121,52 +136,98 @@ def measure(
 
 
 class _Learner(threading.Thread):
-    """Lets an engine learn, file by file in batches, on a thread of its own."""
+    """Lets an engine learn as the server does: on a thread that yields, and waits for answers."""
 
-    def __init__(self, engine: LocalEngine, files: Sequence[WorkspaceFile]) -> None:
+    def __init__(
+        self, engine: LocalEngine, files: Sequence[WorkspaceFile], is_busy: Callable[[], bool]
+    ) -> None:
         super().__init__()
         self.elapsed_s = 0.0
-        self._engine = engine
         self._files = files
+        self._reading = WorkspaceReading(
+            engine, is_busy=is_busy, is_open=lambda _: False, on_silenced=lambda: None
+        )
 
     def run(self) -> None:
         """Learn everything."""
+        lower_priority()
         begun = time.perf_counter()
-        for start in range(0, len(self._files), 100):
-            self._engine.learn(self._files[start : start + 100], CancelToken())
+        for file in self._files:
+            self._reading.claim(file.path, None)
+        for start in range(0, len(self._files), BATCH_FILES):
+            self._reading.take_in(self._files[start : start + BATCH_FILES], CancelToken())
         self.elapsed_s = time.perf_counter() - begun
 
 
-def _answer_ms(
-    engine: LocalEngine, files: Sequence[WorkspaceFile], until: _Learner | None = None
-) -> list[float]:
-    """Return what each token of some answers took; with a learner, of all while it learns."""
-    times: list[float] = []
-    if until is not None:
-        until.start()
-    n_answers = 0
-    while until.is_alive() if until is not None else n_answers < N_ANSWERS:
-        text = files[n_answers % len(files)].text
-        request = EngineRequest(
-            document="file:///x.py",
-            prefix=text[: len(text) // 2],
-            suffix="",
-            max_new_tokens=ANSWER_TOKENS,
-            memory="document",
-            drafts=False,
-        )
-        engine.warm(request, CancelToken())
-        stream = engine.stream(request, CancelToken(), EngineUsage())
-        next(stream, None)  # The first one ends the prefill.
-        last = time.perf_counter()
-        for _ in stream:
-            now = time.perf_counter()
-            times.append(1000 * (now - last))
-            last = now
-        n_answers += 1
-    if until is not None:
-        until.join()
-    return times
+class _Answers:
+    """Answers, and the time that each of their tokens took."""
+
+    def __init__(
+        self, engine: LocalEngine, files: Sequence[WorkspaceFile], memory: str = "document"
+    ) -> None:
+        self.is_awaited = False
+        self.each_ms: list[list[float]] = []
+        """By answer: of its tokens, all but the first, which ends the prefill."""
+        self._engine = engine
+        self._files = files
+        self._memory = memory
+
+    @property
+    def token_ms(self) -> list[float]:
+        """Of all answers."""
+        return [token_ms for answer in self.each_ms for token_ms in answer]
+
+    def late_ms(self, usual_ms: float) -> list[float]:
+        """Return how much later each answer came than one whose tokens take `usual_ms`."""
+        return [sum(answer) - len(answer) * usual_ms for answer in self.each_ms]
+
+    def ask(self, n_answers: int) -> None:
+        """Ask for some answers more, each in another place."""
+        for _ in range(n_answers):
+            text = self._files[len(self.each_ms) % len(self._files)].text
+            request = EngineRequest(
+                document="file:///x.py",
+                path="x.py",
+                prefix=text[: len(text) // 2],
+                suffix="",
+                max_new_tokens=ANSWER_TOKENS,
+                memory=self._memory,
+                drafts=False,
+            )
+            self.is_awaited = True
+            self._engine.warm(request, CancelToken())
+            usage = EngineUsage()
+            stream = self._engine.stream(request, CancelToken(), usage)
+            next(stream, None)
+            times: list[float] = []
+            last, n_known = time.perf_counter(), usage.new_tokens
+            for _ in stream:
+                elapsed_ms = 1000 * (time.perf_counter() - last)
+                n_tokens = usage.new_tokens - n_known  # A text may end in the midst of a character.
+                times += n_tokens * [elapsed_ms / n_tokens]
+                last, n_known = time.perf_counter(), usage.new_tokens
+            self.is_awaited = False
+            self.each_ms.append(times)
+
+
+def _compare(recorder: Recorder, engine: LocalEngine, files: Sequence[WorkspaceFile]) -> None:
+    """Answer in turn with the memory and without it: what it adds to a token."""
+    network = _Answers(engine, files, "off")
+    memory = _Answers(engine, files, "workspace")
+    for _ in range(N_ANSWERS):
+        network.ask(1)
+        memory.ask(1)
+    pairs = [
+        (statistics.median(one), statistics.median(other))
+        for one, other in zip(memory.each_ms, network.each_ms, strict=True)
+        if one and other
+    ]
+    recorder.figures += [
+        figure("network", "token", "ms", network.token_ms),
+        figure("memory", "token", "ms", memory.token_ms),
+    ]
+    ones, others = zip(*pairs, strict=True)
+    recorder.ratios.append(ratio("token", "memory", ones, "network", others))
 
 
 def _mixing_ms(texts: Sequence[np.ndarray], n_vocab: int, seed: int) -> list[float]:

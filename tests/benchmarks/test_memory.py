@@ -16,18 +16,23 @@ def test_every_cost_is_measured() -> None:
     done: list[str] = []
     plan = MemoryPlan(n_tokens=70_000, n_saves=2, n_threads=1, seed=0)
     measure(recorder, read_bundle(EMBEDDED_FOLDER), plan, done.append)
-    figures = {one.name: one for one in recorder.figures}
+    figures = {f"{one.subject}/{one.name}": one for one in recorder.figures}
     assert figures.keys() == {
-        "token_alone",
-        "token_while_learning",
-        "learn",
-        "bytes_per_token",
-        "resident_growth",
-        "saved_file_is_current",
-        "mixed_token",
+        "engine/token_alone",
+        "engine/answer_late",
+        "engine/token_while_learning",
+        "engine/answer_late_while_learning",
+        "engine/learn",
+        "index/bytes_per_token",
+        "engine/resident_growth",
+        "engine/saved_file_is_current",
+        "network/token",
+        "memory/token",
+        "memory/mixed_token",
     }
-    assert 6 <= figures["bytes_per_token"].median < 6.1
-    assert len(done) == 4
+    assert [(one.subject, one.over) for one in recorder.ratios] == [("memory", "network")]
+    assert 6 <= figures["index/bytes_per_token"].median < 6.1
+    assert len(done) == 5
 
 
 def test_texts_repeat_their_phrases() -> None:
