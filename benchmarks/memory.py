@@ -19,7 +19,11 @@ from benchmarks.results import Recorder
 from server.bundle import Bundle
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage, WorkspaceFile
 from server.completion.engines.local import LocalEngine
-from server.completion.workspace.reading import WorkspaceReading, lower_priority
+from server.completion.workspace.reading import (
+    WorkspaceReading,
+    give_memory_back,
+    lower_priority,
+)
 from server.decoding.memory.answer import AnswerMemory
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.drafts import Pace
@@ -156,6 +160,7 @@ class _Learner(threading.Thread):
             self._reading.claim(file.path, None)
         for start in range(0, len(self._files), BATCH_FILES):
             self._reading.take_in(self._files[start : start + BATCH_FILES], CancelToken())
+        give_memory_back()
         self.elapsed_s = time.perf_counter() - begun
 
 

@@ -122,6 +122,8 @@ class WorkspaceReading:
                 on_progress(n_files)
                 batch, n_chars = [], 0
         self.learn(batch, cancel)
+        if n_files:
+            give_memory_back()
         on_progress(n_files)
 
     def look(self, workspace: Workspace, n_bytes: int, cancel: CancelToken) -> None:
@@ -214,3 +216,16 @@ def lower_priority() -> None:
     """Let this thread yield to all others, where the system can tell threads apart."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def give_memory_back() -> None:
+    """Give back what was freed, where the system's C library keeps it for later: glibc.
+
+    After five million tokens were learned it kept 67 MB, while their index takes 27. Measured.
+    """
+    if sys.platform == "linux":
+        import ctypes  # Loaded late: the start has no use for it.
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Other C libraries have none.
+        if trim is not None:
+            trim(0)
