@@ -25,30 +25,28 @@ class Copy:
     start: int
     """Place of its first token in the segment's stream."""
     n_tokens: int
+    text: int
+    """Which of the segment's texts it stands in."""
 
     @property
     def path(self) -> str:
         """Of the text."""
-        return self.segment.names[self._text]
+        return self.segment.names[self.text]
 
     @property
     def offset(self) -> int:
         """Tokens of the text before the run."""
-        return self.segment.array.stream.offset(self.start)
+        return self.segment.array.stream.offset(self.start, self.text)
 
     @property
     def tokens_before(self) -> np.ndarray:
         """The text's tokens before the run: [offset]."""
-        return self.segment.array.stream.text(self._text)[: self.offset]
-
-    @property
-    def _text(self) -> int:
-        return int(self.segment.array.stream.text_indices(np.array([self.start]))[0])
+        return self.segment.array.stream.text(self.text)[: self.offset]
 
     def is_of(self, segment: Segment) -> bool:
         """Whether the run's text lies in a segment and may speak there."""
         is_same = segment.array is self.segment.array
-        return is_same and bool(segment.is_alive[self._text])
+        return is_same and bool(segment.is_alive[self.text])
 
     def follows(self, token_id: int) -> bool:
         """Whether the text goes on with a token after the run."""
@@ -71,7 +69,7 @@ class CopyTrace:
         """
         run = self._run
         if run is not None and run.follows(token_id):
-            self._run = Copy(run.segment, run.start, run.n_tokens + 1)
+            self._run = Copy(run.segment, run.start, run.n_tokens + 1, run.text)
         else:
             self._run = _longest(token_id, n_before, matches) if matches is not None else None
         run = self._run
@@ -88,7 +86,9 @@ def _longest(token_id: int, n_before: int, matches: Matches) -> Copy | None:
     match = int(says_it.argmax()) if len(says_it) else 0
     if not len(says_it) or not says_it[match]:
         return None
-    _, segment = matches.origin(match)
+    stream, segment = matches.origin(match)
     assert segment is not None
     n_copied = min(int(matches.lengths[match]), n_before)
-    return Copy(segment, int(matches.places[match]) + n_copied, n_copied + 1)
+    start = int(matches.places[match]) + n_copied
+    text = int(stream.text_indices(np.array([start]))[0])
+    return Copy(segment, start, n_copied + 1, text)

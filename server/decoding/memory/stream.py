@@ -161,7 +161,6 @@ class Stream:
         """Return which text each place lies in: [M]."""
         return np.searchsorted(self.starts, self.n_tokens - 1 - places, side="right") - 1
 
-    def offset(self, place: int) -> int:
-        """Return how many tokens of its text stand before a place."""
-        index = int(self.text_indices(np.array([place]))[0])
-        return self.n_tokens - place - int(self.starts[index])
+    def offset(self, place: int, text: int) -> int:
+        """Return how many tokens of a text stand before a place in it."""
+        return self.n_tokens - place - int(self.starts[text])

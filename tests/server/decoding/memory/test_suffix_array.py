@@ -69,7 +69,7 @@ def test_answers_equal_a_scan(width: TokenWidth, lists: list[list[int]], context
     found = []
     for place, length, token, number in zip(places, lengths, next_ids, numbers, strict=True):
         if length:
-            offset = array.stream.offset(int(place))
+            offset = array.stream.offset(int(place), int(number))
             following = None if token == width.separator else lists[number][offset]
             assert following is None or spread(following, width) == token
             found.append((int(length), following, int(number), offset))
