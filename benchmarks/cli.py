@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from benchmarks.commands import reading, speed, trust, worth
+from benchmarks.commands import reading, sets, speed, trust, worth
 from server.errors import CompletionServerError
 from server.exit_codes import ExitCode
 
@@ -37,6 +37,6 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (speed, worth, trust, reading):
+    for family in (speed, sets, worth, trust, reading):
         family.add(commands)
     return parser

@@ -165,6 +165,42 @@ PEER_GOALS = (
     ),
 )
 
+_NATIVE, _PYTHON = "llama-server Q8_0", "llama-cpp-python's server Q8_0"
+_INSTALLED, _PLAIN = "Foretype as installed", "Foretype, every token decoded"
+INSTALLED_GOALS = (
+    Goal(
+        text="warm whole line, as installed, over llama-server: <= 0.5",
+        model="any",
+        reach=over("line", _INSTALLED, _NATIVE, 0.5),
+    ),
+    Goal(
+        text="the same where both say the same text: <= 0.5",
+        model="any",
+        reach=over("line_same_text", _INSTALLED, _NATIVE, 0.5),
+    ),
+)
+SERVER_GOALS = (
+    Goal(
+        text="warm whole line, every token decoded, over llama-server: <= 0.5",
+        model="any",
+        reach=over("line", _PLAIN, _NATIVE, 0.5),
+    ),
+    Goal(
+        text="the same over llama-cpp-python's server: <= 0.5",
+        model="any",
+        reach=over("line", _PLAIN, _PYTHON, 0.5),
+    ),
+)
+
+NOT_MEASURED_HERE = (
+    {
+        "goal": "GPU (H100-class), 124M fp16, batch 1: <= 0.35 ms/token",
+        "reached": "no GPU here",
+        "is_met": None,
+    },
+)
+"""Goals that no command of this set measures, as results files have them."""
+
 
 def check_goals(goals: Sequence[Goal], measured: Measured, model: Model) -> list[dict[str, Any]]:
     """Return each goal that concerns a model, with what was reached and whether that is enough."""

@@ -55,6 +55,14 @@ def ratio_table(ratios: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def print_goals(console: Console, goals: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Print the goals of several results files, by their names."""
+    for name, own in goals.items():
+        if own:
+            console.print(name, style="bold", markup=False)
+            console.print(goal_table(own))
+
+
 def goal_table(goals: Sequence[Mapping[str, Any]]) -> Table:
     """Return what was to be reached beside what was."""
     table = _table("goal", "reached", "")

@@ -22,8 +22,13 @@ from server.options import Options
 Step = Callable[[str], None]
 PAUSE_S = 0.5
 """Before a line, and before the typist looks back; shorter than a person's, to save time."""
-# A random network says nothing that a filter would let through, nor ever ends a line.
-RANDOM_SETTINGS: Mapping[str, Any] = {"filters": [], "maxNewTokens": 12, "multiLine": "never"}
+# A random network is never sure, says nothing that a filter would let through, nor ends a line.
+RANDOM_SETTINGS: Mapping[str, Any] = {
+    "filters": [],
+    "minConfidence": 0.0,
+    "maxNewTokens": 12,
+    "multiLine": "never",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

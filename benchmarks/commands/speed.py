@@ -53,9 +53,18 @@ def add(commands: Commands) -> None:
     add_measuring(peers)
     peers.add_argument("--file", type=Path, default=TYPED, help="whose lines servers complete")
 
+    servers = commands.add_parser("servers", help="a line from real servers: ours, llama.cpp's")
+    servers.set_defaults(run=_servers)
+    add_measuring(servers)
+    _add_file(servers)
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--file", type=Path, default=TYPED, help="the file that is typed")
+
 
 def _add_typing(parser: argparse.ArgumentParser, lines_help: str) -> None:
-    parser.add_argument("--file", type=Path, default=TYPED, help="the file that is typed")
+    _add_file(parser)
     parser.add_argument("--interval-ms", type=int, default=150, help="between two keys")
     parser.add_argument("--lines", type=int, default=0, help=lines_help)
 
@@ -189,4 +198,29 @@ def _peers(arguments: argparse.Namespace, command: str, console: Console) -> Non
                 step=step,
             )
     recorder.goals = check_goals(PEER_GOALS, recorder.ratios, "any")
+    finish(recorder, arguments, console)
+
+
+def _servers(arguments: argparse.Namespace, command: str, console: Console) -> None:
+    from benchmarks import servers
+    from benchmarks.goals import INSTALLED_GOALS, SERVER_GOALS, check_goals
+
+    bundle = open_asked(arguments, console)
+    is_random = arguments.random_124m is not None
+    rounds = arguments.rounds or (4 if arguments.short else 24)
+    recorder = recorder_of(
+        "servers", command, arguments, bundle, rounds=rounds, file=arguments.file.name
+    )
+    with bar(console, servers.n_steps(rounds)) as step:
+        servers.measure(
+            recorder,
+            bundle,
+            arguments.file.read_text(encoding="utf-8"),
+            n_places=rounds,
+            n_threads=arguments.threads,
+            is_random=is_random,
+            step=step,
+        )
+    goals = SERVER_GOALS if is_random else (*INSTALLED_GOALS, *SERVER_GOALS)
+    recorder.goals = check_goals(goals, recorder.ratios, "any")
     finish(recorder, arguments, console)
