@@ -64,6 +64,7 @@ PURE = (
     "server.completion.filters.surroundings",
     "server.completion.filters.whitespace",
     "server.completion.gates",
+    "server.completion.imports",
     "server.completion.cache",
     "server.completion.generated",
     "server.completion.offer_settings",

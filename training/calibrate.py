@@ -202,7 +202,9 @@ def mixture_nats(seen: Observations, length: Tensor, nearness: Tensor, weight: T
     agreement = by_token.max(1).values / total
     is_top = (by_token / total[:, None]).gather(1, seen.groups) >= agreement[:, None]
     seconded = seen.next_logprobs.masked_fill(~(is_top & seen.is_place), -math.inf).max(1).values
-    shares = [(votes * (seen.nearness == near)).sum(1) / total for near in list(Nearness)[:3]]
+    shares = [
+        (votes * (seen.nearness == near)).sum(1) / total for near in list(Nearness)[: Nearness.REST]
+    ]
     longest = seen.lengths.max(1).values.float()
     is_unanimous = (seen.groups * seen.is_place).max(1).values == 0
     values = torch.stack(

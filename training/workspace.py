@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from server.completion.imports import HEAD_CHARS, imported_modules
 from server.decoding.memory.index import LearnedText, WorkspaceIndex
 from server.decoding.memory.recall import DocumentText, Matches, Nearness, Recall
 from server.decoding.memory.stream import MAX_MATCH_TOKENS, TokenWidth
@@ -88,10 +89,17 @@ def recollect(
     sizes = bytes_per_id(tokenizer)
     for number, file in enumerate(files):
         ids = encode(tokenizer, file.text[: protocol.scored_chars])
+        heads = _heads(file.text, sizes[ids])
         snapshot = indexes[file.package].snapshot
         for i, log_probs in enumerate(_expected(model, tokenizer, ids, protocol.n_ctx)):
             document = DocumentText(ids[:i], (), width)
-            recall = Recall(lambda snapshot=snapshot: snapshot, document, file.path, width)
+            recall = Recall(
+                lambda snapshot=snapshot: snapshot,
+                document,
+                file.path,
+                width,
+                imported=imported_modules(heads[i], file.path, "python"),
+            )
             matches = recall.matches(ids[max(0, i - MAX_MATCH_TOKENS) : i])
             yield Recollection(
                 file=number,
@@ -100,6 +108,21 @@ def recollect(
                 truth=ids[i],
                 n_bytes=int(sizes[ids[i]]),
             )
+
+
+def _heads(text: str, sizes: np.ndarray) -> list[str]:
+    """Return, for each token, the beginning of the text that was written before it.
+
+    Args:
+        text: of a file.
+        sizes: [N], bytes of its tokens.
+    """
+    data = text.encode()[:HEAD_CHARS]
+    ends = np.minimum(np.concatenate([[0], np.cumsum(sizes)[:-1]]), len(data))
+    whole = data.decode(errors="ignore")
+    return [
+        whole if end == len(data) else data[:end].decode(errors="ignore") for end in ends.tolist()
+    ]
 
 
 def document_only(matches: Matches) -> Matches:

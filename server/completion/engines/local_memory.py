@@ -18,6 +18,7 @@ from server.completion.engine import (
     MemoryInfo,
     WorkspaceFile,
 )
+from server.completion.imports import HEAD_CHARS, imported_modules
 from server.completion.licence_header import licence_named
 from server.decoding.memory.answer import AnswerMemory
 from server.decoding.memory.coefficients import Coefficients, read_coefficients
@@ -119,7 +120,14 @@ class LocalMemory:
         index = self._index
         snapshot = (lambda: index.snapshot) if request.memory == "workspace" else lambda: NOTHING
         document = DocumentText(before, after, self._width)
-        recall = Recall(snapshot, document, request.path, self._width, self._silences(request))
+        recall = Recall(
+            snapshot,
+            document,
+            request.path,
+            self._width,
+            self._silences(request),
+            imported_modules(request.prefix[:HEAD_CHARS], request.path, request.language),
+        )
         return AnswerMemory(recall, context, self._coefficients, self.pace)
 
     def source_of(self, copy: Copy) -> CopySource | None:

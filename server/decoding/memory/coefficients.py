@@ -28,13 +28,14 @@ FEATURES = (
     "share_document",
     "share_open",
     "share_folder",
+    "share_imported",
     "network_peak",
     "network_seconds",
 )
 """What the weight of the memory depends on; `server.decoding.memory.mixture.features`."""
 LENGTH_KNOTS = (2, 3, 4, 6, 8, 12, 16, 24, MAX_MATCH_TOKENS)
 """Match lengths at which the weight of a vote is given; in between, its logarithm is a line."""
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Coefficients:
 
     length: tuple[float, ...] = (-2.014, -0.795, 0.287, 1.349, 2.09, 2.331, 2.742, 2.911, 3.312)
     """[len(LENGTH_KNOTS)]: of a vote's weight."""
-    nearness: tuple[float, ...] = (3.847, 1.388, 1.785, 1.213)
+    nearness: tuple[float, ...] = (3.847, 1.388, 1.785, 1.213, 1.213)
     """[len(Nearness)]: of a vote's weight."""
     weight: tuple[float, ...] = (
         -3.265,
@@ -59,6 +60,7 @@ class Coefficients:
         -0.744,
         -0.36,
         0.143,
+        0.0,
         -0.375,
         0.074,
     )

@@ -89,6 +89,7 @@ def features(votes: Votes, peak: float, seconded: float) -> tuple[float, ...]:
         shares[Nearness.DOCUMENT],
         shares[Nearness.OPEN],
         shares[Nearness.FOLDER],
+        shares[Nearness.IMPORTED],
         max(peak, LEAST_LOGPROB),
         max(seconded, LEAST_LOGPROB),
     )

@@ -48,7 +48,9 @@ class Nearness(IntEnum):
     """Open in the editor, or changed since it was first learned."""
     FOLDER = 2
     """In the document's folder."""
-    REST = 3
+    IMPORTED = 3
+    """Imported by the document."""
+    REST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class Recall:
         path: str,
         width: TokenWidth,
         is_silent: Callable[[str], bool] | None = None,
+        imported: Sequence[str] = (),
     ) -> None:
         """Prepare for one answer.
 
@@ -143,12 +146,14 @@ class Recall:
                 text that is being written.
             width: of the vocabulary.
             is_silent: whether the text of a path must say nothing; None: none must.
+            imported: modules that the document imports: paths without suffix, or ends of such.
         """
         self._snapshot = snapshot
         self._document = document
         self._path = path
         self._width = width
         self._is_silent = is_silent
+        self._imported = imported
         self._sources: _Sources | None = None
 
     def matches(self, context: Sequence[int]) -> Matches:
@@ -202,6 +207,7 @@ class Recall:
         """Return how near each text of a segment is, -1 for those that must say nothing."""
         names = segment.names
         nearness = np.full(len(names), int(Nearness.REST))
+        nearness[names.of_modules(self._imported)] = Nearness.IMPORTED
         nearness[names.inside(folder_of(self._path))] = Nearness.FOLDER
         nearness[segment.is_near] = Nearness.OPEN
         nearness[~segment.is_alive] = -1

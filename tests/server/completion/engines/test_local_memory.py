@@ -175,7 +175,7 @@ def with_memory_file(bundle: Bundle, text: str) -> Bundle:
 
 
 def test_a_bundle_says_how_much_the_memory_counts(tmp_path: Path, backend: FakeBackend) -> None:
-    never = Coefficients(weight=(-999.0, *[0.0] * 11))
+    never = Coefficients(weight=(-999.0, *[0.0] * 12))
     bundle = with_memory_file(make_bundle(tmp_path), coefficients_text(never))
     engine = LocalEngine(bundle, FakeBackends(backend))
     learn(engine, "src/b.py", ELSEWHERE)

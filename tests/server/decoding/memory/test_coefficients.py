@@ -15,19 +15,36 @@ from server.decoding.memory.coefficients import (
 
 
 def test_coefficients_are_read_back_equal():
-    coefficients = Coefficients(nearness=(4.0, 3.0, 2.0, 1.0))
+    coefficients = Coefficients(nearness=(4.0, 3.0, 2.0, 1.5, 1.0))
     assert read_coefficients(coefficients_text(coefficients)) == coefficients
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 2}, "version"),
+        ({"version": 1}, "version"),
         ({"length": None}, "length"),
         ({"weight": {"bias": 1.0}}, "weight must be"),
-        ({"nearness": {"document": 1, "open": 1, "folder": 1, "rest": "x"}}, "4 numbers"),
-        ({"nearness": {"document": 1, "open": 1, "folder": 1, "rest": 1e9}}, "4 numbers"),
-        ({"nearness": {"document": 1, "open": 1, "folder": 1, "rest": float("nan")}}, "4 numbers"),
+        (
+            {"nearness": {"document": 1, "open": 1, "folder": 1, "imported": 1, "rest": "x"}},
+            "5 numbers",
+        ),
+        (
+            {"nearness": {"document": 1, "open": 1, "folder": 1, "imported": 1, "rest": 1e9}},
+            "5 numbers",
+        ),
+        (
+            {
+                "nearness": {
+                    "document": 1,
+                    "open": 1,
+                    "folder": 1,
+                    "imported": 1,
+                    "rest": float("nan"),
+                }
+            },
+            "5 numbers",
+        ),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(change: dict, reason: str):
@@ -42,7 +59,7 @@ def test_what_is_no_object_is_refused():
 
 
 def test_between_two_lengths_weights_are_interpolated():
-    table = Coefficients(nearness=(0.0,) * 4).vote_table
+    table = Coefficients(nearness=(0.0,) * 5).vote_table
     knots = [table[0, knot] for knot in LENGTH_KNOTS]
     assert knots == sorted(knots)
     assert table[0, 4] < table[0, 5] < table[0, 6]

@@ -149,9 +149,23 @@ def test_nearness_is_told_and_the_document_itself_left_out():
     )
     found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH).matches([1, 2])
     assert dict(zip(found.next_ids.tolist(), found.nearness.tolist(), strict=True)) == {
-        3: 2,
-        4: 3,
-        5: 1,
+        3: Nearness.FOLDER,
+        4: Nearness.REST,
+        5: Nearness.OPEN,
+    }
+
+
+def test_what_the_document_imports_is_nearer_than_the_rest():
+    index = make_index()
+    texts = [text("b/far.py", [1, 2, 3]), text("b/used.py", [1, 2, 4]), text("a/by.py", [1, 2, 5])]
+    index.learn(lambda: texts)
+    imported = ("b/used", "a/by")
+    found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH, imported=imported)
+    matches = found.matches([1, 2])
+    assert dict(zip(matches.next_ids.tolist(), matches.nearness.tolist(), strict=True)) == {
+        3: Nearness.REST,
+        4: Nearness.IMPORTED,
+        5: Nearness.FOLDER,
     }
 
 

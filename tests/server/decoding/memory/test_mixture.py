@@ -46,14 +46,14 @@ def test_the_mixture_is_the_weighted_sum(weight: float):
 
 def test_votes_add_up_by_token_and_grow_with_the_match():
     matches = found([7, 1, 2, 3, 6, 1, 2, 4, 5, 1, 2, 4, 7, 1, 2], [7, 1, 2])
-    coefficients = replace(Coefficients(), nearness=(0.0,) * 4)
+    coefficients = replace(Coefficients(), nearness=(0.0,) * 5)
     votes = count_votes(matches, coefficients)
     probs = dict(zip(votes.ids.tolist(), votes.probs.tolist(), strict=True))
     two, three = coefficients.vote_table[0, 2], coefficients.vote_table[0, 3]
     assert probs[3] == pytest.approx(three / (three + 2 * two))
     assert probs[4] == pytest.approx(2 * two / (three + 2 * two))
     assert votes.max_length == 3
-    assert votes.shares.tolist() == [1, 0, 0, 0]
+    assert votes.shares.tolist() == [1, 0, 0, 0, 0]
 
 
 def test_a_longer_match_counts_for_more():
@@ -69,7 +69,7 @@ def test_a_longer_match_counts_for_more():
 def test_the_weight_stays_within_its_bounds():
     votes = count_votes(found([1, 2, 3, 1, 2], [1, 2]), Coefficients())
     log_probs = network(0, 0, 0, 0, 0, 0, 0, 0)
-    sure = replace(Coefficients(), weight=(999.0, *[0.0] * 11))
-    never = replace(Coefficients(), weight=(-999.0, *[0.0] * 11))
+    sure = replace(Coefficients(), weight=(999.0, *[0.0] * 12))
+    never = replace(Coefficients(), weight=(-999.0, *[0.0] * 12))
     assert memory_weight(votes, log_probs, sure) == MOST_WEIGHT
     assert memory_weight(votes, log_probs, never) == 0
