@@ -31,7 +31,9 @@ class CTranslate2(Generating):
         with TemporaryDirectory() as temporary:
             checkpoint = Path(temporary) / "checkpoint"
             shutil.copytree(own, checkpoint)
-            shutil.copy(bundle.tokenizer_path, checkpoint / TOKENIZER_FILE)
+            tokenizer = bundle.tokenizer_path.read_text(encoding="utf-8")
+            named = name_all_ids(json.loads(tokenizer), bundle.manifest.spec.n_vocab)
+            (checkpoint / TOKENIZER_FILE).write_text(json.dumps(named), encoding="utf-8")
             converted = Path(temporary) / "converted"
             kind = spec.options["quantization"]
             TransformersConverter(str(checkpoint)).convert(str(converted), quantization=kind)
@@ -66,3 +68,13 @@ class CTranslate2(Generating):
             callback=note,
         )
         return [1e3 * (when_s - started_s) for when_s in times_s]
+
+
+def name_all_ids(tokenizer: dict[str, Any], n_vocab: int) -> dict[str, Any]:
+    """Return a `tokenizer.json` in which the ids that it leaves open have names: the converter
+    wants one for each row of the embedding.
+    """
+    model = tokenizer["model"]
+    taken = {*model["vocab"].values(), *(one["id"] for one in tokenizer.get("added_tokens", ()))}
+    unused = {f"<unused {i}>": i for i in range(n_vocab) if i not in taken}
+    return {**tokenizer, "model": {**model, "vocab": {**model["vocab"], **unused}}}

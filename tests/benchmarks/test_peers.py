@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from benchmarks import served_lines
 from benchmarks.errors import BenchmarkError
 from benchmarks.peers import PEERS, Peer, list_tasks, llama_server, peer_specs
+from benchmarks.peers.ct2 import name_all_ids
 from benchmarks.peers.hugging_face import TransformersGenerate
 from benchmarks.results import Recorder
 from benchmarks.served_lines import choose_prompts, read_prompts
@@ -82,6 +83,13 @@ def test_ctranslate2_runs_the_same_weights() -> None:
     for name in ("prefill", "decode", "line"):
         assert (peer.run(Task(name=name, n_prompt=16, n_new=3)) or 0) > 0
     assert len(peer.generate([5, 6], 4)) == 4
+
+
+def test_ids_that_a_tokenizer_leaves_open_are_named_for_ctranslate2() -> None:
+    tokenizer = {"model": {"vocab": {"a": 1, "b": 2}}, "added_tokens": [{"id": 0}]}
+    named = name_all_ids(tokenizer, 5)["model"]["vocab"]
+    assert named == {"a": 1, "b": 2, "<unused 3>": 3, "<unused 4>": 4}
+    assert name_all_ids(tokenizer, 3) == tokenizer
 
 
 @pytest.mark.slow
