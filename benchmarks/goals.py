@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from benchmarks.figures import Figure, Ratio
 from benchmarks.report import plain
-from benchmarks.served_lines import NAME, OURS, THEIRS
 
 Model = Literal["embedded", "124m", "any"]
 Measured = Sequence[Figure | Ratio]
@@ -139,12 +138,7 @@ PEER_GOALS = (
         reach=over("line", "ort", "transformers generate fp32", 0.1),
     ),
     Goal(
-        text="rest of a line through the server over llama.cpp's server, 8 bits: <= 0.5",
-        model="any",
-        reach=over(NAME, OURS, THEIRS, 0.5),
-    ),
-    Goal(
-        text="whole line, prompt seen before, over llama.cpp in the process, 8 bits: <= 0.5",
+        text="the same over llama.cpp, 8 bits, without its server's HTTP: <= 0.5",
         model="any",
         reach=over("line", "ort", "llama.cpp Q8_0", 0.5),
     ),

@@ -51,7 +51,6 @@ def add(commands: Commands) -> None:
     peers = commands.add_parser("peers", help="the same weights in other programs")
     peers.set_defaults(run=_peers)
     add_measuring(peers)
-    peers.add_argument("--file", type=Path, default=TYPED, help="whose lines servers complete")
 
     servers = commands.add_parser("servers", help="a line from real servers: ours, llama.cpp's")
     servers.set_defaults(run=_servers)
@@ -167,10 +166,10 @@ def _memory(arguments: argparse.Namespace, command: str, console: Console) -> No
 
 
 def _peers(arguments: argparse.Namespace, command: str, console: Console) -> None:
-    from benchmarks import served_lines, throughput
+    from benchmarks import throughput
     from benchmarks.goals import PEER_GOALS, check_goals
     from benchmarks.our_backend import our_spec
-    from benchmarks.peers import list_tasks, llama_server, peer_specs
+    from benchmarks.peers import list_tasks, peer_specs
     from benchmarks.subjects import sample_tokens
 
     bundle = open_asked(arguments, console)
@@ -183,20 +182,8 @@ def _peers(arguments: argparse.Namespace, command: str, console: Console) -> Non
     recorder.notes += skipped
     specs = [our_spec(base, "ort"), *peers]
     token_ids = sample_tokens(spec.n_vocab, spec.n_ctx, arguments.seed)
-    prompts = served_lines.read_prompts(arguments.file, bundle, 8 * rounds)
-    with bar(console, throughput.n_steps(plan, len(specs)) + len(prompts)) as step:
+    with bar(console, throughput.n_steps(plan, len(specs))) as step:
         throughput.measure(recorder, specs, token_ids, plan, step)
-        if why := llama_server.why_absent():
-            recorder.notes.append(f"skipped: {served_lines.THEIRS}: {why}")
-        else:
-            served_lines.measure(
-                recorder,
-                bundle,
-                prompts,
-                n_threads=arguments.threads,
-                is_random=arguments.random_124m is not None,
-                step=step,
-            )
     recorder.goals = check_goals(PEER_GOALS, recorder.ratios, "any")
     finish(recorder, arguments, console)
 

@@ -1,7 +1,5 @@
 """Which peers are tried, which are named as skipped, and how one is timed."""
 
-import argparse
-import inspect
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,16 +9,12 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from benchmarks import served_lines
 from benchmarks.errors import BenchmarkError
-from benchmarks.peers import PEERS, Peer, list_tasks, llama_server, peer_specs
+from benchmarks.peers import PEERS, Peer, list_tasks, peer_specs
 from benchmarks.peers.ct2 import name_all_ids
 from benchmarks.peers.hugging_face import TransformersGenerate
-from benchmarks.results import Recorder
-from benchmarks.served_lines import choose_prompts, read_prompts
 from benchmarks.subjects import SubjectSpec, Task
 from server.bundle import EMBEDDED_FOLDER, read_bundle
-from server.decoding.tokenizer import Tokenizer as ServedTokenizer
 
 BASE = SubjectSpec(name="", maker="", folder=EMBEDDED_FOLDER, n_threads=1, seed=0)
 
@@ -127,35 +121,3 @@ def test_gguf_holds_the_checkpoints_weights(tmp_path: Path) -> None:
     ):
         error = np.abs(written[theirs] - ours.astype(np.float32))
         assert error.max() <= np.abs(ours).max() / 127
-
-
-def test_prompts_of_a_server_reach_back_by_whole_lines_and_end_within_one() -> None:
-    bundle = read_bundle(EMBEDDED_FOLDER)
-    tokenizer = ServedTokenizer.from_file(bundle.tokenizer_path, bundle.manifest.spec.n_vocab)
-    lines = [f"    value_{i} = compute(first={i}, second={i})\n" for i in range(200)]
-    text = "".join(lines)
-    prompts = choose_prompts(text, tokenizer, n_tokens=200, n=5)
-    assert len(prompts) == 5
-    for prompt in prompts:
-        whole = prompt.seen + prompt.key
-        assert len(prompt.key) == 1
-        *above, typed = whole.splitlines(keepends=True)
-        assert "".join(above) in text
-        assert text[text.index(whole) + len(whole)] != "\n"
-        assert any(line.startswith(typed) for line in lines)
-        assert 150 < len(tokenizer.encode(whole)) <= 200
-
-
-@pytest.mark.slow
-def test_both_servers_complete_the_same_lines() -> None:
-    if why := llama_server.why_absent():
-        pytest.skip(why)
-    bundle = read_bundle(EMBEDDED_FOLDER)
-    prompts = read_prompts(Path(inspect.getfile(argparse)), bundle, 6)
-    recorder = Recorder(kind="peers", command="", seed=0, settings={})
-    asked: list[str] = []
-    served_lines.measure(recorder, bundle, prompts, n_threads=1, is_random=False, step=asked.append)
-    assert len(asked) == len(prompts)
-    assert [one.subject for one in recorder.figures] == [served_lines.OURS, served_lines.THEIRS]
-    (ratio,) = recorder.ratios
-    assert ratio.n == recorder.figures[0].n > 0
