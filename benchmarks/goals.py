@@ -161,6 +161,7 @@ PEER_GOALS = (
 
 _NATIVE, _PYTHON = "llama-server Q8_0", "llama-cpp-python's server Q8_0"
 _INSTALLED, _PLAIN = "Foretype as installed", "Foretype, every token decoded"
+_FIRST_ASKED = "Foretype as installed, first asked here"
 INSTALLED_GOALS = (
     Goal(
         text="warm whole line, as installed, over llama-server: <= 0.5",
@@ -171,6 +172,11 @@ INSTALLED_GOALS = (
         text="the same where both say the same text: <= 0.5",
         model="any",
         reach=over("line_same_text", _INSTALLED, _NATIVE, 0.5),
+    ),
+    Goal(
+        text="warm whole line, as installed, first asked here, over llama-server: <= 0.5",
+        model="any",
+        reach=over("line", _FIRST_ASKED, _NATIVE, 0.5),
     ),
 )
 SERVER_GOALS = (

@@ -30,6 +30,7 @@ from server.bundle import Bundle
 from server.decoding.tokenizer import Tokenizer
 
 AS_INSTALLED = "Foretype as installed"
+FIRST_ASKED = "Foretype as installed, first asked here"
 SAME_TOKENS = "Foretype, every token decoded"
 MAX_NEW_TOKENS = 48
 """More than any line of the file has left. Guessed."""
@@ -220,7 +221,7 @@ def find_places(
 
 def n_steps(n_places: int) -> int:
     """Return how often `step` will be called, at the most."""
-    return n_places * (2 + len(KINDS))
+    return n_places * (3 + len(KINDS))
 
 
 def measure(
@@ -327,15 +328,16 @@ def rows(answers: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]:
 def _start_ours(
     stack: ExitStack, bundle: Bundle, n_threads: int, *, is_random: bool
 ) -> list[Foretype]:
-    kinds = {AS_INSTALLED: {}, SAME_TOKENS: dict(_PLAIN_SETTINGS)}
+    plain = dict(_PLAIN_SETTINGS)
+    kinds = {AS_INSTALLED: {}, FIRST_ASKED: {}, SAME_TOKENS: plain}
     if is_random:  # Its answers are never sure, nor code.
-        kinds = {SAME_TOKENS: {**_PLAIN_SETTINGS, **RANDOM_SETTINGS}}
+        kinds = {SAME_TOKENS: {**plain, **RANDOM_SETTINGS}}
     started = []
     arguments = ["-m", "server", "--stdio", "--model", str(bundle.folder)]
     for name, settings in kinds.items():
         settings = {**_LINE_SETTINGS, **settings}
         client = stack.enter_context(Client([*arguments, "--threads", str(n_threads)], settings))
-        client.initialize({"streaming": True, "status": True})
+        client.initialize({"status": True})  # Not streaming: one whole answer, as of the others.
         client.wait_for_state("ready")
         started.append(Foretype(name, client, asks_before=name == AS_INSTALLED))
     return started

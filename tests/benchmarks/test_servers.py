@@ -14,6 +14,7 @@ from benchmarks.peers.llama_servers import NATIVE, PYTHON, LlamaServer, LlamaSer
 from benchmarks.results import Recorder
 from benchmarks.servers import (
     AS_INSTALLED,
+    FIRST_ASKED,
     SAME_TOKENS,
     Answer,
     Place,
@@ -205,6 +206,7 @@ def test_our_real_server_answers_by_the_model_and_is_compared(
     assert max(prefilled) <= 8
     assert {(one.subject, one.over) for one in recorder.ratios if one.name == "line"} == {
         (AS_INSTALLED, "scripted"),
+        (FIRST_ASKED, "scripted"),
         (SAME_TOKENS, "scripted"),
     }
-    assert len(steps) == 6
+    assert len(steps) == 8
