@@ -150,6 +150,9 @@ def test_a_shared_buffer_equals_concatenation(make_bundle: MakeBundle) -> None:
 def test_answers_that_grow_by_turns_never_mix(backend: Backend) -> None:
     decoder = new_decoder(backend)
     prompts = {name: random_ids(12 + n, seed=n) for n, name in enumerate("abc")}
+    prompts["d"] = [*prompts["a"][:-1], 7]
+    for ids in prompts.values():  # Two of them would both go on with what this leaves.
+        decoder.warm(Prompt(token_ids=tuple(ids)), "a", lambda: False)
     alone = {name: said(new_decoder(backend), job(ids))[0] for name, ids in prompts.items()}
     running = {
         name: decoder.run(job(ids, owner=name), EngineUsage()) for name, ids in prompts.items()
@@ -159,7 +162,7 @@ def test_answers_that_grow_by_turns_never_mix(backend: Backend) -> None:
         for name, tokens in running.items():
             grown[name] += [token.token_id for token in islice(tokens, 2)]
     assert grown == alone
-    assert [list(tokens) for tokens in running.values()] == [[], [], []]
+    assert [list(tokens) for tokens in running.values()] == [[]] * 4
     # What each left behind is its own as well.
     for name, ids in prompts.items():
         again, usage = said(decoder, job(ids, owner=name))
