@@ -311,13 +311,16 @@ class Completer:
     # What the editor tells.
 
     def look_at(self, request: CompletionRequest) -> None:
-        """Let the status say whether there is anything for a document that the user turns to.
+        """Let the status say whether there is anything for a document that the user turns to, and
+        prefill what a request would need where the last one was.
 
         Args:
             request: at any place of it.
         """
         closed = closed_gate(self._placed(request), self._options)
         self._board.gate(None if closed is None or closed.scope == "place" else closed)
+        known = self._documents.get(request.document)
+        self.warm(known.request if known is not None and known.request is not None else request)
 
     def shown(self, completion_id: str) -> None:
         """Note that the editor showed a completion; it may tell so each time that it grows."""

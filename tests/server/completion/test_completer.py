@@ -495,6 +495,15 @@ async def test_the_status_is_that_of_the_document_that_the_user_turns_to() -> No
         assert r.engine.streams == []
 
 
+async def test_a_document_that_the_user_turns_back_to_is_warm_where_it_was_left() -> None:
+    async with room() as r:
+        await r.ask("def area$0\n\n\ndef last\n")
+        before = len(r.engine.warmed)
+        r.completer.look_at(request("def area\n\n\ndef last\n$0"))
+        await until(lambda: len(r.engine.warmed) > before)
+        assert r.engine.warmed[-1].prefix == "def area"
+
+
 async def test_what_is_off_does_not_hide_that_no_engine_runs() -> None:
     """The status was `ready` after switching off and on, though nothing could be completed."""
     async with room(load_error=BundleError("no manifest.json in /models/x")) as r:
