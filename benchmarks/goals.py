@@ -213,7 +213,7 @@ def check_goals(goals: Sequence[Goal], measured: Measured, model: Model) -> list
         checked.append(
             {
                 "goal": goal.text,
-                "reached": f"{told} {goal.unit}".strip(),
+                "reached": f"{told} {goal.unit}".strip() if told else "",
                 "is_met": None
                 if reached is None
                 else all(value <= limit for value, limit in reached),

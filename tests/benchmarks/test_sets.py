@@ -8,6 +8,7 @@ import pytest
 from benchmarks.cli import main, make_parser
 from benchmarks.commands.sets import MEASUREMENTS, arguments_of, choose, show_goals
 from benchmarks.errors import BenchmarkError
+from benchmarks.goals import LATENCY_GOALS, check_goals
 from benchmarks.results import FORMAT_VERSION
 
 
@@ -28,6 +29,11 @@ def test_some_of_the_set_can_be_chosen() -> None:
     assert choose("") == list(MEASUREMENTS)
     with pytest.raises(BenchmarkError, match="no such among throughput-embedded"):
         choose("such")
+
+
+def test_goal_that_was_not_measured_says_no_more_than_that() -> None:
+    checked = check_goals(LATENCY_GOALS, [], "any")
+    assert {(one["reached"], one["is_met"]) for one in checked} == {("", None)}
 
 
 def test_unknown_name_is_an_error_not_a_traceback(tmp_path: Path) -> None:
