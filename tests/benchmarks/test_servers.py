@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.line_servers import Answer
 from benchmarks.peers import llama_servers
 from benchmarks.peers.llama_servers import NATIVE, PYTHON, LlamaServer, LlamaServerKind
 from benchmarks.results import Recorder
@@ -16,7 +17,6 @@ from benchmarks.servers import (
     AS_INSTALLED,
     FIRST_ASKED,
     SAME_TOKENS,
-    Answer,
     Place,
     ask_in_turn,
     compare,
