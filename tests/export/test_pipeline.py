@@ -52,7 +52,7 @@ def greedy(backend: Backend, n_tokens: int) -> list[int]:
 def test_bundle_takes_along_how_much_the_memory_counts(
     own_checkpoint: Path, tmp_path: Path
 ) -> None:
-    fitted = Coefficients(nearness=(4.0, 3.0, 2.0, 1.0))
+    fitted = Coefficients(nearness=(4.0, 3.0, 2.0, 1.5, 1.0))
     (own_checkpoint / MEMORY_FILE).write_text(coefficients_text(fitted))
     bundle = export(own_checkpoint, tmp_path / "bundle")
     assert bundle.memory_path is not None
