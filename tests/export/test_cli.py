@@ -13,9 +13,13 @@ from server.bundle import read_bundle
 
 # Stops where a bundle is written but not yet checked, so that a test can end it there.
 STOPS_IN_THE_MIDDLE = """
+import signal
 import sys
 import export.pipeline
 from export.cli import main
+
+# A shell's background job is started with SIGINT ignored, and so are the tests in it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def stop(*_args):
     print("in the middle", flush=True)
