@@ -100,6 +100,36 @@ def measure(
     usual_ms = recorder.figures[-1].median
     recorder.figures.append(figure("engine", "answer_late", "ms", alone.late_ms(usual_ms)))
     step("answered alone")
+    _learn(recorder, engine, files, usual_ms)
+    step("answered while learning")
+    saves = []
+    for i in range(plan.n_saves):
+        changed = WorkspaceFile(path=files[i].path, text=f"{i}\n{files[i].text}")
+        begun = time.perf_counter()
+        engine.learn([changed], CancelToken())
+        saves.append(time.perf_counter() - begun)
+    recorder.figures.append(figure("engine", "saved_file_is_current", "s", saves))
+    step("saved files")
+    _compare(recorder, engine, files)
+    engine.close()
+    step("answered with the memory and without it")
+    recorder.figures.append(
+        figure("memory", "mixed_token", "ms", _mixing_ms(ids, spec.n_vocab, plan.seed))
+    )
+    step("mixed tokens")
+
+
+def _learn(
+    recorder: Recorder, engine: LocalEngine, files: Sequence[WorkspaceFile], usual_ms: float
+) -> None:
+    """Learn all files while answers are asked for, and record both.
+
+    Args:
+        recorder: takes the figures.
+        engine: knows nothing yet.
+        files: the workspace.
+        usual_ms: of a token, while nothing is learned.
+    """
     resident = psutil.Process().memory_info().rss
     beside = _Answers(engine, files)
     learner = _Learner(engine, files, lambda: beside.is_awaited)
@@ -121,22 +151,6 @@ def measure(
             f"of the process; {told.n_bytes / 1e6:.1f} MB by the index's own count",
         ),
     ]
-    step("answered while learning")
-    saves = []
-    for i in range(plan.n_saves):
-        changed = WorkspaceFile(path=files[i].path, text=f"{i}\n{files[i].text}")
-        begun = time.perf_counter()
-        engine.learn([changed], CancelToken())
-        saves.append(time.perf_counter() - begun)
-    recorder.figures.append(figure("engine", "saved_file_is_current", "s", saves))
-    step("saved files")
-    _compare(recorder, engine, files)
-    engine.close()
-    step("answered with the memory and without it")
-    recorder.figures.append(
-        figure("memory", "mixed_token", "ms", _mixing_ms(ids, spec.n_vocab, plan.seed))
-    )
-    step("mixed tokens")
 
 
 class _Learner(threading.Thread):

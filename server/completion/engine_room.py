@@ -1,8 +1,8 @@
 """The engine on its thread, as the event loop sees it: load, warm, run, forget, close.
 
 The only place where two threads meet. The engine is touched by the worker's thread alone; what it
-says comes to the event loop through a `Handover`, in order. A call that does not come
-back is given up with its thread: another engine goes on, on another thread.
+says comes to the event loop through a `Handover`, in order. A call that does not come back is given
+up with its thread: another engine goes on, on another thread.
 """
 
 from __future__ import annotations

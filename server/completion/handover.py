@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 class Handover:
     """The way from a thread to an event loop.
 
-    To wake a loop costs about as much as it takes the smallest networks to say a token, so a call
-    that comes before the loop has turned to an earlier one wakes nobody.
+    To wake a loop takes a system call and lets it have the interpreter, so a call that comes before
+    the loop has turned to an earlier one wakes nobody.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

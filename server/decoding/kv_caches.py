@@ -13,7 +13,7 @@ from itertools import takewhile
 from server.backends.contract import Backend, KVCache, Logits
 
 MAX_CACHES = 4  # Two documents in two prompt orders, guessed.
-MAX_CACHE_BYTES = 256_000_000  # Three of GPT-2 124M in fp32; keeps it below 450 MB as int8.
+MAX_CACHE_BYTES = 256_000_000  # Three of GPT-2 124M in fp32. Guessed.
 KEPT_SHARE = 0.5  # Of a prompt or a cache: less in common, and the cache is spared. Guessed.
 
 
@@ -101,14 +101,8 @@ class KVCaches:
 
         Nobody else gets it until the block ends; then it is kept with all that was added.
         """
-        sequence = self._take(token_ids) or CachedSequence(self._backend)
-        sequence.owner = owner
-        try:
+        with self._lent(self._take(token_ids) or CachedSequence(self._backend), owner) as sequence:
             yield sequence
-        finally:
-            if not sequence.is_lost:
-                self._sequences.append(sequence)
-                self._evict()
 
     @contextmanager
     def lease_beside(
@@ -127,15 +121,23 @@ class KVCaches:
         if sequence is None:
             yield None
             return
+        with self._lent(sequence, owner, present):
+            yield sequence
+
+    @contextmanager
+    def _lent(
+        self, sequence: CachedSequence, owner: str, last: CachedSequence | None = None
+    ) -> Iterator[CachedSequence]:
+        """Lend a sequence, and keep it afterwards as the last used, but for one that is `last`."""
         sequence.owner = owner
         try:
             yield sequence
         finally:
             if not sequence.is_lost:
                 self._sequences.append(sequence)
-                if present is not None:
-                    self._sequences.remove(present)
-                    self._sequences.append(present)
+                if last is not None:
+                    self._sequences.remove(last)
+                    self._sequences.append(last)
                 self._evict()
 
     def forget(self, owner: str) -> None:

@@ -325,7 +325,7 @@ FIELDS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(path=st.sampled_from(FIELDS), value=JSON)
 def test_no_manifest_raises_anything_but_a_bundle_error(path: str, value: object) -> None:
     raw = json.loads(manifest_text(MANIFEST))

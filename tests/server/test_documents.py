@@ -35,7 +35,7 @@ def check_edit(before: str, start: tuple[int, int], end: tuple[int, int], text: 
 TEXTS = st.text(alphabet="ab \n\r\f\v\x1c\x85\u2028é😀\ud83d\udc80", max_size=30)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_edits_agree_with_a_plain_string(data: st.DataObject) -> None:
     subject = document(data.draw(TEXTS))

@@ -16,7 +16,7 @@ from training.tokenizer import encode, special_ids
 
 
 @given(st.text(min_size=1), st.integers(0, 2**32), st.integers(0, 50))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_parts_of_a_cut_are_the_text(text: str, seed: int, suffix_chars: int) -> None:
     cut = cut_for_fill(text, np.random.default_rng(seed), FimConfig(), suffix_chars)
     assert cut.prefix + cut.middle + cut.suffix + cut.rest == text

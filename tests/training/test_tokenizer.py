@@ -25,7 +25,7 @@ BYTES = token_bytes(LEARNED)
 
 
 @given(st.text())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_survives_the_round_trip(text: str) -> None:
     text = text.encode("utf-8", errors="ignore").decode()
     ids = encode(LEARNED, text)
@@ -34,7 +34,7 @@ def test_any_text_survives_the_round_trip(text: str) -> None:
 
 
 @given(st.binary(max_size=64))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_have_tokens(data: bytes) -> None:
     by_byte = {b[0]: i for i, b in enumerate(BYTES) if len(b) == 1}
     ids = [by_byte[b] for b in data]

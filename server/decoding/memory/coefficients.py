@@ -42,27 +42,28 @@ VERSION = 2
 class Coefficients:
     """How votes are weighed and how much they count; all are logarithms or log-odds.
 
-    The defaults were fitted to the development packages with an early step of the embedded model.
+    The defaults were fitted to the development packages with the embedded model, whose bundle says
+    the same.
     """
 
-    length: tuple[float, ...] = (-2.014, -0.795, 0.287, 1.349, 2.09, 2.331, 2.742, 2.911, 3.312)
+    length: tuple[float, ...] = (-2.858, -1.388, -0.1, 1.145, 1.862, 1.994, 2.332, 2.425, 2.86)
     """[len(LENGTH_KNOTS)]: of a vote's weight."""
-    nearness: tuple[float, ...] = (3.847, 1.388, 1.785, 1.213, 1.213)
+    nearness: tuple[float, ...] = (2.624, 0.817, 1.223, 1.407, 0.458)
     """[len(Nearness)]: of a vote's weight."""
     weight: tuple[float, ...] = (
-        -3.265,
-        -0.81,
-        0.418,
-        0.678,
-        1.934,
-        0.105,
-        0.622,
-        -0.744,
-        -0.36,
-        0.143,
-        0.0,
-        -0.375,
-        0.074,
+        -2.992,
+        -0.79,
+        -0.025,
+        0.63,
+        1.167,
+        0.03,
+        1.059,
+        -0.92,
+        -0.347,
+        0.249,
+        0.638,
+        -0.546,
+        0.111,
     )
     """[len(FEATURES)]: of the memory's weight."""
     acceptance: tuple[float, ...] = (-0.868, -0.44, 0.055, 0.379, 0.836, 1.132, 1.443, 1.872, 2.492)

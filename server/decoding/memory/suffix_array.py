@@ -43,7 +43,7 @@ class SuffixArray:
     def nearest(self, key: Key, n_most: int) -> IntArray:
         """Return the places with the longest matches: half of `n_most` on each side of the key.
 
-        IntArray whose contexts agree with the key's in any number of tokens stand together in the
+        Places whose contexts agree with the key's in any number of tokens stand together in the
         order, the more they agree the nearer. Those found may still agree in none.
         """
         data, n_bytes, key_bytes = self._bytes, self.stream.width.n_bytes, len(key.data)

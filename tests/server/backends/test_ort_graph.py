@@ -97,9 +97,7 @@ def test_two_graphs_hide_nothing(tmp_path: Path) -> None:
         check_graph(path)
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_is_anything_but_an_error_of_ours(data: st.DataObject, tmp_path: Path) -> None:
     whole = bytearray(model_of(identity(), nested(2)).SerializeToString())

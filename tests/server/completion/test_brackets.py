@@ -21,7 +21,7 @@ def read_slowly(text: str) -> list[str]:
 
 
 @given(TEXT)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_quick_reading_finds_what_a_slow_one_does(text: str) -> None:
     waiting = read_slowly(text)
     assert open_brackets(text) == [char for char in waiting if char in ")]}"]
@@ -29,7 +29,7 @@ def test_a_quick_reading_finds_what_a_slow_one_does(text: str) -> None:
 
 
 @given(TEXT, st.lists(TEXT, max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_was_read_before_changes_nothing(text: str, typed: list[str]) -> None:
     for piece in typed:
         text += piece

@@ -129,4 +129,4 @@ def below(node: Any) -> Iterator[Any]:
 
 
 TestRemembered = Remembered.TestCase
-TestRemembered.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestRemembered.settings = settings(max_examples=80, stateful_step_count=30)

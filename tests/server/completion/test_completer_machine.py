@@ -242,6 +242,5 @@ TestRequests = Requests.TestCase
 TestRequests.settings = settings(
     max_examples=30,
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

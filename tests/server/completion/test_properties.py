@@ -140,7 +140,7 @@ async def completions(
     return answers, growths
 
 
-SLOWLY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOWLY = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 QUICK = Options(engine="fake", debounce_ms=0, max_debounce_ms=0, deadline_ms=60_000)
 
 

@@ -272,7 +272,7 @@ TEXT = st.lists(st.sampled_from(["a", "bc\n", "\n", "    x = 1\n", "é" * 9, "y"
 
 
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=6), st.integers(1, 60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_part_is_a_part_of_the_document_and_all_fit(requests, max_tokens: int) -> None:
     previous: list[Window] = []
     for prefix, suffix, context in requests:

@@ -164,7 +164,7 @@ def test_a_cancelled_prefill_is_not_wasted() -> None:
     forced=st.lists(st.integers(0, 255), max_size=4),
     temperature=st.sampled_from([0.0, 0.8]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_forcing_what_was_typed_and_going_on_equals_a_fresh_prefill(
     prompt: list[int], n_said: int, n_kept: int, forced: list[int], temperature: float
 ) -> None:

@@ -198,7 +198,7 @@ def test_a_draft_never_leaves_the_context_nor_the_limit() -> None:
     st.sampled_from([0.0, 0.7]),
     st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_drafts_never_change_what_is_generated(
     wrong: list[list[int]], share_right: float, temperature: float, seed: int
 ) -> None:

@@ -173,7 +173,7 @@ PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size
 
 
 @given(PROMPTS, st.integers(1, 4), st.integers(1, 300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_caches_never_mix_and_bounds_hold(
     prompts: list[list[int]], max_caches: int, max_bytes: int
 ) -> None:

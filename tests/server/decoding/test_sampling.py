@@ -132,7 +132,7 @@ def test_temperature_divides(temperature: float) -> None:
 
 
 @given(st.integers(1, 60), st.integers(0, 70), st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_top_k_keeps_the_k_likeliest(n_vocab: int, top_k: int, seed: int) -> None:
     logits = rng(seed).permutation(n_vocab).astype(np.float32)
     kept = survivors(apply_top_k(logits, top_k))
@@ -141,7 +141,7 @@ def test_top_k_keeps_the_k_likeliest(n_vocab: int, top_k: int, seed: int) -> Non
 
 
 @given(st.integers(1, 900), st.floats(0.01, 0.999), st.floats(0.1, 5), st.integers(0, 9))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_top_p_keeps_the_smallest_set_that_reaches_p(
     n_vocab: int, top_p: float, spread: float, seed: int
 ) -> None:

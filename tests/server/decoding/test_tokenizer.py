@@ -140,20 +140,20 @@ EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), LINES), min_size
 
 @pytest.mark.parametrize("kind", PRE_TOKENIZERS)
 @given(text=TEXTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_bytes_of_the_tokens_are_the_bytes_of_the_text(kind: str, text: str) -> None:
     assert spelled(make_tokenizer(kind), text) == text.encode()
 
 
 @given(text=TEXTS.filter(lambda text: "▁" not in text))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_vocabulary_with_space_marks_and_byte_fallback_loses_nothing(text: str) -> None:
     assert spelled(Tokenizer(metaspace_json(), 300), text) == text.encode()
 
 
 @pytest.mark.parametrize("kind", PRE_TOKENIZERS)
 @given(text=LINES, edits=EDITS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_encoding_after_edits_equals_a_fresh_encoding(
     kind: str, text: str, edits: list[tuple[float, int, str]]
 ) -> None:

@@ -71,7 +71,7 @@ def applied(text: str, item: dict[str, Any], encoding: str) -> str:
     encoding=st.sampled_from(sorted(CODECS)),
     multi_line=st.sampled_from(("auto", "always")),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_answer_applied_gives_prefix_text_and_what_is_left_of_the_suffix(
     before: str,
     after: str,

@@ -42,7 +42,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 IDS = st.integers() | st.text(max_size=5)
-BOUNDED = settings(max_examples=60, deadline=None)
+BOUNDED = settings(max_examples=60)
 
 
 class Sink:

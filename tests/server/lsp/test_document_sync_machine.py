@@ -172,7 +172,6 @@ def paired(text: str) -> str:
 OFTEN = settings(
     max_examples=25,
     stateful_step_count=20,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

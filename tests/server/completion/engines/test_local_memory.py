@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.bundle import MEMORY_FILE, Bundle, record_file
+from server.bundle import EMBEDDED_FOLDER, MEMORY_FILE, Bundle, read_bundle, record_file
 from server.completion.engine import (
     CancelToken,
     CopySource,
@@ -22,7 +22,11 @@ from server.completion.engine import (
     WorkspaceFile,
 )
 from server.completion.engines.local import LocalEngine
-from server.decoding.memory.coefficients import Coefficients, coefficients_text
+from server.decoding.memory.coefficients import (
+    Coefficients,
+    coefficients_text,
+    read_coefficients,
+)
 from server.decoding.memory.copies import LONG_COPY_TOKENS
 from server.errors import BundleError
 from tests.fakes import FakeBackend, FakeBackends
@@ -172,6 +176,12 @@ def with_memory_file(bundle: Bundle, text: str) -> Bundle:
     path.write_text(text, encoding="utf-8")
     files = {MEMORY_FILE: record_file(path)}
     return replace(bundle, manifest=replace(bundle.manifest, files=files))
+
+
+def test_a_bundle_without_numbers_gets_those_of_the_embedded_one() -> None:
+    path = read_bundle(EMBEDDED_FOLDER).memory_path
+    assert path is not None
+    assert read_coefficients(path.read_text(encoding="utf-8")) == Coefficients()
 
 
 def test_a_bundle_says_how_much_the_memory_counts(tmp_path: Path, backend: FakeBackend) -> None:

@@ -51,7 +51,7 @@ steps = st.lists(
 
 
 @given(steps=steps, context=st.lists(st.integers(0, 4), min_size=2, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @pytest.mark.parametrize("young", [3, 10_000])
 def test_changes_one_by_one_equal_a_fresh_start(young: int, steps, context):
     with pytest.MonkeyPatch.context() as patch:

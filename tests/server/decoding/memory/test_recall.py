@@ -29,7 +29,7 @@ def recall_of(before: Sequence[int], after: Sequence[int] = ()) -> Recall:
     after=st.lists(st.integers(0, 3), max_size=20),
     context=st.lists(st.integers(0, 3), min_size=2, max_size=6),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_matches_equal_a_scan(before: list[int], after: list[int], context: list[int]):
     expected = []
     for ids in (before, after):
@@ -53,7 +53,7 @@ def test_matches_equal_a_scan(before: list[int], after: list[int], context: list
     context=st.lists(st.integers(0, 3), min_size=2, max_size=6),
     silenced=st.sets(st.integers(0, 3)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_all_sources_at_once_say_what_each_says_alone(
     before: list[int],
     old: list[list[int]],

@@ -58,7 +58,7 @@ def looked_at(array: SuffixArray, places: np.ndarray, key: Key) -> tuple[np.ndar
 
 @pytest.mark.parametrize("width", WIDTHS)
 @given(lists=texts, context=tokens)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_answers_equal_a_scan(width: TokenWidth, lists: list[list[int]], context: list[int]):
     array = SuffixArray(packed(lists, width), width)
     key = Key.of([spread(i, width) for i in context], width)
@@ -80,7 +80,7 @@ def test_answers_equal_a_scan(width: TokenWidth, lists: list[list[int]], context
 
 
 @given(lists=texts)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_texts_come_back_as_they_were(lists: list[list[int]]):
     width = WIDTHS[0]
     stream = Stream(packed(lists, width), width)
