@@ -236,6 +236,8 @@ class FakeEngine(CompletionEngine):
         self.rated: list[tuple[str, str]] = []
         self.rating: Callable[[str, str], float] | None = None
         self.n_said = 0
+        self.n_taken = 0
+        """Pieces that were handed over: the next one was asked for, or the end came."""
         self.n_cancelled = 0
         self.is_closed = False
         self.threads: set[str] = set()
@@ -289,7 +291,10 @@ class FakeEngine(CompletionEngine):
                 return
             usage.new_tokens += 1
             self.n_said += 1
-            yield piece
+            try:
+                yield piece
+            finally:
+                self.n_taken += 1
         if self.error is not None:
             raise self.error
         is_cut = usage.new_tokens >= request.max_new_tokens
@@ -323,6 +328,19 @@ class FakeEngine(CompletionEngine):
             for piece in said
             if piece
         ]
+
+
+async def say_by_turns(engine: FakeEngine, task: asyncio.Task[Any]) -> None:
+    """Let a gated engine say each piece when the one before has come to the event loop, until a
+    task is done.
+    """
+    while not task.done():
+        n_taken = engine.n_taken
+        engine.allow()
+        while engine.n_taken == n_taken and not task.done():
+            await asyncio.sleep(0)
+        for _ in range(3):  # Woken, called, told.
+            await asyncio.sleep(0)
 
 
 class FakeBackends:

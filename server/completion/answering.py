@@ -57,6 +57,7 @@ class Answering:
             self._on_activity()
             ends_s = started_s + options.deadline_ms / 1000
             await done_within(pending.settled, ends_s - self._clock.now(), self._clock)
+            self._room.catch_up()
             if pending.is_complete and pending.may_rank:
                 await self._rank(pending, ends_s - self._clock.now())
         if pending.is_superseded:

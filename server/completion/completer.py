@@ -18,6 +18,7 @@ from server.completion.engine import CancelToken, EngineInfo, MemoryInfo, Worksp
 from server.completion.engine_room import EngineRoom
 from server.completion.gates import Closed, closed_gate, document_gate
 from server.completion.generation import Generation
+from server.completion.handover import FRAME_S
 from server.completion.offer_settings import engine_request, offer_settings
 from server.completion.open_documents import OpenDocuments
 from server.completion.pending import OnGrowth
@@ -43,7 +44,19 @@ class Completer:
         on_status: Callable[[Status], None],
         on_reading: Callable[[int | None], None] = lambda _: None,
         clock: Clock | None = None,
+        frame_s: float = FRAME_S,
     ) -> None:
+        """Be ready to start.
+
+        Args:
+            options: the settings.
+            plugins: where engine, filters and context sources come from.
+            on_status: is told what the server is doing.
+            on_reading: is told how many files of the workspace were read so far, and None at the
+                end.
+            clock: the time.
+            frame_s: so long growing text may be kept back, so that pieces come together.
+        """
         self.counters = Counters()
         self.requests = new_ring()
         """The last requests, newest last."""
@@ -51,8 +64,8 @@ class Completer:
         self._plugins = plugins
         self._board = StatusBoard(on_status)
         self._on_reading = on_reading
-        """Is told how many files of the workspace were read so far, and None at the end."""
         self._clock = clock or MonotonicClock()
+        self._frame_s = frame_s
         self._documents = OpenDocuments(options, plugins)
         self._ahead = Ahead(self._documents, self.counters, lambda: self._runs)
         self._switched_off: set[str] = set()
@@ -85,6 +98,7 @@ class Completer:
             on_loaded=self._on_loaded,
             on_growth=self._on_growth,
             on_hang=self._board.restarting,
+            frame_s=self._frame_s,
         )
         self._answering = Answering(self._room, self._clock, self._show_activity)
         self._learning = WorkspaceLearning(
@@ -168,6 +182,8 @@ class Completer:
     async def _answer(
         self, request: CompletionRequest, on_growth: OnGrowth | None, started_s: float
     ) -> Answer:
+        if self._room is not None:
+            self._room.catch_up()  # The text that was typed may just have been generated.
         document = self._documents[request.document]
         document.supersede()
         answering = self._answering

@@ -22,7 +22,7 @@ from server.completion.engine import (
 )
 from server.completion.engine_source import EngineSource
 from server.completion.generation import Generation, Run
-from server.completion.handover import Handover
+from server.completion.handover import FRAME_S, Handover
 from server.completion.watchdog import LOOK_S, Watchdog
 from server.completion.worker import Job, Worker
 from server.errors import CompletionServerError, told
@@ -43,6 +43,7 @@ class EngineRoom:
         on_loaded: is told what runs, or why nothing does.
         on_growth: is called after a generation grew, ended or failed.
         on_hang: is told that the engine was given up, and why; `on_loaded` follows.
+        frame_s: so long text may be kept back, so that pieces come together.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class EngineRoom:
         on_loaded: Callable[[EngineInfo | None, str], None],
         on_growth: Callable[[Generation], None],
         on_hang: Callable[[str], None],
+        frame_s: float = FRAME_S,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._handover = Handover(self._loop)
+        self._handover = Handover(self._loop, frame_s)
         self._worker = Worker()
         self._engine: CompletionEngine | None = None
         self._on_progress = on_progress
@@ -72,6 +74,10 @@ class EngineRoom:
     def is_idle(self) -> bool:
         """Whether the worker does nothing and has nothing to do."""
         return self._worker.is_idle
+
+    def catch_up(self) -> None:
+        """Take over at once what the engine said so far."""
+        self._handover.deliver()
 
     def load(self, options: Options, plugins: Plugins) -> None:
         """Load the engine that the options name."""
@@ -293,9 +299,10 @@ class EngineRoom:
                 if run.cancel.is_cancelled:
                     break
                 known.append(delta)
-                self._handover.post(self._grew, generation, run, delta)
+                run.arrived.append(delta)
                 if run.is_enough(known):
                     break
+                self._handover.post(self._grew, generation, run, may_wait=True)
             else:
                 return not run.cancel.is_cancelled, ""
             close = getattr(stream, "close", None)
@@ -318,9 +325,8 @@ class EngineRoom:
         self.info = info
         self._on_loaded(info, error)
 
-    def _grew(self, generation: Generation, run: Run, delta: TextDelta) -> None:
-        if generation.run is run:
-            generation.add(delta)
+    def _grew(self, generation: Generation, run: Run) -> None:
+        if generation.run is run and generation.take(run):
             self._on_growth(generation)
 
     def _ended(
@@ -328,6 +334,7 @@ class EngineRoom:
     ) -> None:
         self.info = info or self.info
         if generation.run is run:
+            generation.take(run)
             generation.run = None
             generation.is_ended = is_ended
             generation.is_cut = is_ended and run.usage.finish_reason == "length"

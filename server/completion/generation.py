@@ -8,6 +8,7 @@ only reads their unchanging parts.
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,8 @@ class Run:
     """Whether what was generated so far, from the generation's start, is enough. May be replaced
     while the run goes on: a newer request may want more."""
     started_s: float
+    arrived: deque[TextDelta] = field(default_factory=deque)
+    """What the engine said and the generation has not taken yet; the worker's thread appends."""
     cancel: CancelToken = field(default_factory=CancelToken)
     usage: EngineUsage = field(default_factory=EngineUsage)
 
@@ -69,6 +72,13 @@ class Generation:
         self.deltas.append(delta)
         self.text += delta.text
 
+    def take(self, run: Run) -> bool:
+        """Append the pieces that a run has brought; return whether there were any."""
+        n_before = len(self.deltas)
+        while run.arrived:
+            self.add(run.arrived.popleft())
+        return len(self.deltas) > n_before
+
     def continued(self) -> EngineRequest:
         """Return the engine's request for the text after what is there."""
         return replace(self.request, prefix=self.request.prefix + self.text)
@@ -76,6 +86,7 @@ class Generation:
     def stop(self) -> None:
         """Ask the engine to stop; what it says after this is not added."""
         if self.run is not None:
+            self.take(self.run)
             self.run.cancel.cancel()
             self.run = None
 

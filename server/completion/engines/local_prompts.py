@@ -27,6 +27,7 @@ from server.manifest import Manifest
 N_FIM_TOKENS = 3
 MAX_DOCUMENTS = 32  # Whose windows are remembered: a few kilobytes each. Guessed.
 MAX_WINDOWS = 4  # Of one document, so that going back and forth finds what was prefilled. Guessed.
+MAX_ENCODERS = MAX_WINDOWS + 2  # What comes ahead, and what is tried and is no window yet.
 MAX_PARTS = 512  # Lines whose tokens are remembered: those of a suffix and a context. Guessed.
 
 
@@ -46,17 +47,34 @@ class _DocumentTokens:
     """What is remembered of a document from request to request."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.encoder = IncrementalEncoder(tokenizer)
         self.windows: list[Window] = []
         """The last used first."""
         self.ahead: Window | None = None
         """What follows the first of them when it is full."""
-        self.ahead_encoder = IncrementalEncoder(tokenizer)
+        self._tokenizer = tokenizer
+        self._encoders: OrderedDict[str, IncrementalEncoder] = OrderedDict()
+        """By the beginning of a window's prefix, the last used last."""
         self.encode_part = lru_cache(MAX_PARTS)(lambda text: tuple(tokenizer.encode(text)))
         """Token ids of lines, suffix and context, which are asked for again and again."""
         self.encode_before = IncrementalEncoder(tokenizer).encode
         """Token ids of all that stands before the cursor, beyond the window too."""
         self.encode_after = lru_cache(2)(lambda text: tuple(tokenizer.encode(text)))
+
+    def encoder(self, prefix: str) -> IncrementalEncoder:
+        """Return what encoded a window's prefix before, when it was shorter. Windows that begin
+        elsewhere keep theirs: several are tried at each key.
+        """
+        head = prefix[:HEAD_CHARS]
+        if head not in self._encoders:
+            self._encoders[head] = IncrementalEncoder(self._tokenizer)
+            if len(self._encoders) > MAX_ENCODERS:
+                self._encoders.popitem(last=False)
+        self._encoders.move_to_end(head)
+        return self._encoders[head]
+
+    def count_prefix(self, prefix: str) -> int:
+        """Return how many tokens a window's prefix has."""
+        return len(self.encoder(prefix).encode(prefix))
 
     def remember(self, window: Window) -> None:
         """Put a window first, in the place of the one that it grew from."""
@@ -91,9 +109,10 @@ class LocalPrompts:
         window = self._place_window(request, known)
         known.remember(window)
         context_ids = known.encode_part(window.context)
-        prefix_ids = self._fitting(window, known, known.encoder.encode(window.prefix))
+        encoder = known.encoder(window.prefix)
+        prefix_ids = self._fitting(window, known, encoder.encode(window.prefix))
         token_bytes = self._tokenizer.token_bytes
-        n_healed = count_healed(token_bytes, prefix_ids, known.encoder.n_last_word_tokens)
+        n_healed = count_healed(token_bytes, prefix_ids, encoder.n_last_word_tokens)
         healed = spelled(token_bytes, prefix_ids[len(prefix_ids) - n_healed :])
         # A tokenizer that drops characters must not make us take back what is not there.
         if not self._heals or not window.prefix[-len(healed) :].encode().endswith(healed):
@@ -123,17 +142,18 @@ class LocalPrompts:
         window = self._place_window(request, known)
         following = next_window(
             window,
-            len(known.encoder.encode(window.prefix)),
+            known.count_prefix(window.prefix),
             request.context,
             max_tokens=self._n_room(request),
             previous=known.ahead,
             count=known.count_part,
-            count_prefix=lambda text: len(known.ahead_encoder.encode(text)),
+            count_prefix=known.count_prefix,
         )
         known.ahead = following
         if following is None:
             return None
-        prefix_ids = self._fitting(following, known, known.ahead_encoder.encode(following.prefix))
+        encoder = known.encoder(following.prefix)
+        prefix_ids = self._fitting(following, known, encoder.encode(following.prefix))
         return build_prompt(
             self._special_tokens,
             # A suffix that comes last is read at each key anyway.
@@ -174,7 +194,7 @@ class LocalPrompts:
             max_suffix_tokens=suffix_limit(order, n_room, is_explicit=request.is_explicit),
             previous=[*known.windows, *([known.ahead] if known.ahead is not None else [])],
             count=known.count_part,
-            count_prefix=lambda text: len(known.encoder.encode(text)),
+            count_prefix=known.count_prefix,
         )
 
     def _n_room(self, request: EngineRequest) -> int:

@@ -20,7 +20,7 @@ from server.completion.request import Answer, Candidate, CompletionRequest
 from server.completion.status import Status
 from server.errors import BundleError, EngineError
 from server.options import Options
-from tests.fakes import FakeEngine, FakePlugins, ManualClock
+from tests.fakes import FakeEngine, FakePlugins, ManualClock, say_by_turns
 
 SCRIPT = "def area(radius):\n    return pi * radius * radius\n\n\nprint(area(2))\n"
 NO_WAIT = Options(engine="fake", debounce_ms=0, max_debounce_ms=0)
@@ -42,7 +42,11 @@ class Room:
         self.plugins = FakePlugins()
         self.plugins.provide("engines", "fake", engine.as_plugin())
         self.completer = Completer(
-            options, self.plugins, clock=self.clock, on_status=self.statuses.append
+            options,
+            self.plugins,
+            clock=self.clock,
+            on_status=self.statuses.append,
+            frame_s=0.0,
         )
 
     async def ask(self, text: str, **fields: object) -> Answer:
@@ -50,6 +54,13 @@ class Room:
 
     def asks(self, text: str, **fields: object) -> asyncio.Task[Answer]:
         return asyncio.create_task(self.ask(text, **fields))
+
+    async def grow(self, text: str) -> tuple[list[tuple[Candidate, ...]], Answer]:
+        """Ask and let a gated engine speak by turns; return how the text grew, and the answer."""
+        grown: list[tuple[Candidate, ...]] = []
+        task = asyncio.create_task(self.completer.complete(request(text), grown.append))
+        await say_by_turns(self.engine, task)
+        return grown, await task
 
 
 def request(text: str, **fields: object) -> CompletionRequest:
@@ -270,9 +281,8 @@ async def test_deadline_with_nothing_finished_says_so() -> None:
 
 
 async def test_text_grows_and_the_answer_extends_it() -> None:
-    async with room(script="total = sum(values) / len(values)\n") as r:
-        grown: list[tuple[Candidate, ...]] = []
-        answer = await r.completer.complete(request("total = $0\n"), grown.append)
+    async with room(script="total = sum(values) / len(values)\n", is_gated=True) as r:
+        grown, answer = await r.grow("total = $0\n")
         steps = [candidates[0].text for candidates in grown]
         assert len(steps) > 3
         assert all(new.startswith(old) for old, new in itertools.pairwise(steps))
@@ -709,13 +719,12 @@ async def test_any_mix_of_typing_cancelling_and_closing_is_answered_once_each(se
 
 
 async def test_text_that_was_shown_is_never_taken_back_whatever_a_filter_says() -> None:
-    async with room(script="x = alpha + beta + gamma\n") as r:
+    async with room(script="x = alpha + beta + gamma\n", is_gated=True) as r:
         r.plugins.provide(
             "filters", "moody", lambda draft: draft.text if "+" not in draft.text else ""
         )
         r.completer.set_options(replace(NO_WAIT, filters=("moody", "blank"), min_confidence=0.0))
-        grown: list[tuple[Candidate, ...]] = []
-        answer = await r.completer.complete(request("x = $0\n"), grown.append)
+        grown, answer = await r.grow("x = $0\n")
         assert [candidates[0].text for candidates in grown] == ["alpha"]
         assert texts(answer) == ["alpha"]
         assert texts(await r.ask("x = $0\n")) == ["alpha"]

@@ -80,7 +80,11 @@ class Requests(RuleBasedStateMachine):
 
         async def begin() -> None:
             self.completer = Completer(
-                OPTIONS, plugins, clock=self.clock, on_status=lambda status: None
+                OPTIONS,
+                plugins,
+                clock=self.clock,
+                on_status=lambda status: None,
+                frame_s=0.0,
             )
             self.completer.start()
             assert await self.completer.wait_ready()

@@ -90,13 +90,18 @@ async def test_an_engine_may_say_how_much_of_it_is_loaded() -> None:
 async def test_text_that_comes_after_a_stop_is_not_added(bench: Bench) -> None:
     one = generation()
     bench.room.start(one, never, 0.0)
+    run = one.run
+    assert run is not None
     bench.engine.allow(2)
-    while bench.engine.n_said < 2:
-        pass  # The event loop must not turn: the first piece waits for it.
+    while bench.engine.n_taken < 2:
+        pass  # The event loop must not turn: what was said waits for it.
     one.stop()
+    text = one.text
+    assert text
+    run.arrived.append(TextDelta(text="late", logprob=0.0))
     await until(lambda: bench.room.is_idle)
     await asyncio.sleep(0)
-    assert one.text == ""
+    assert one.text == text
     assert not one.is_ended
     assert bench.grown == []
 
@@ -125,7 +130,7 @@ async def test_pieces_that_come_together_wake_the_loop_once_and_stay_in_order(
     assert n_wakes == 1
     assert [delta.text for delta in one.deltas] == pieces
     assert one.is_ended
-    assert bench.grown == [one] * (len(pieces) + 1)
+    assert bench.grown == [one, one]  # It was told of all pieces at once, and of the end.
     await bench.room.close()
 
 

@@ -48,6 +48,36 @@ async def test_what_is_posted_by_a_call_comes_at_the_next_wake_up() -> None:
     assert made == ["first", "later"]
 
 
+async def test_what_may_wait_wakes_nobody_within_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    handover, made = Handover(loop, frame_s=3600.0), []
+    handover.post(made.append, "first", may_wait=True)
+    await asyncio.sleep(0)
+    assert made == ["first"]
+    monkeypatch.setattr(loop, "call_soon_threadsafe", None)
+    handover.post(made.append, "second", may_wait=True)
+    monkeypatch.undo()
+    handover.post(made.append, "at once")
+    await asyncio.sleep(0)
+    assert made == ["first", "second", "at once"]
+
+
+async def test_what_may_wait_comes_when_the_frame_ends() -> None:
+    handover, came = Handover(asyncio.get_running_loop(), frame_s=0.001), asyncio.Event()
+    handover.post(lambda: handover.post(came.set, may_wait=True))
+    await came.wait()
+
+
+async def test_what_waits_is_delivered_when_somebody_asks() -> None:
+    handover, made = Handover(asyncio.get_running_loop(), frame_s=3600.0), []
+    for call in ("first", "second"):
+        handover.post(made.append, call, may_wait=True)
+    handover.deliver()
+    assert made == ["first", "second"]
+    await asyncio.sleep(0)
+    assert made == ["first", "second"]
+
+
 async def test_a_call_that_raises_is_reported_and_stops_no_other() -> None:
     loop = asyncio.get_running_loop()
     handover, made = Handover(loop), []

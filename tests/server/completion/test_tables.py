@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import Counter
 
@@ -16,7 +17,7 @@ from server.completion.request import Candidate
 from server.completion.stopping import stop_rules
 from server.plugins import Plugins
 from tests.completion_tables import Case, read_cases
-from tests.fakes import FakeEngine, FakePlugins, ManualClock
+from tests.fakes import FakeEngine, FakePlugins, ManualClock, say_by_turns
 
 CASES = read_cases()
 PLUGINS = Plugins()
@@ -63,13 +64,18 @@ def test_the_pure_functions_show_what_the_table_says(case: Case) -> None:
 
 @each_case
 async def test_the_completer_answers_what_the_table_says(case: Case) -> None:
-    plugins = FakePlugins()
-    plugins.provide("engines", "fake", FakeEngine(lambda _: case.deltas).as_plugin())
-    completer = Completer(case.options, plugins, clock=ManualClock(), on_status=lambda status: None)
+    plugins, engine = FakePlugins(), FakeEngine(lambda _: case.deltas, is_gated=True)
+    plugins.provide("engines", "fake", engine.as_plugin())
+    completer = Completer(
+        case.options, plugins, clock=ManualClock(), on_status=lambda status: None, frame_s=0.0
+    )
     completer.start()
     await completer.wait_ready()
     grown: list[tuple[Candidate, ...]] = []
-    streamed = await completer.complete(case.request, grown.append)
+    task = asyncio.create_task(completer.complete(case.request, grown.append))
+    await say_by_turns(engine, task)
+    streamed = await task
+    engine.is_open = True
     completer.document_closed(case.request.document)
     answer = await completer.complete(case.request)
     await completer.close()
