@@ -6,7 +6,6 @@ special tokens are ids that no text is ever encoded to.
 
 from __future__ import annotations
 
-import bisect
 import codecs
 import io
 import json
@@ -125,60 +124,6 @@ class Tokenizer:
                 yield byte_id
 
 
-class IncrementalEncoder:
-    """Encodes a text that changes little from call to call; equals a fresh encoding, always.
-
-    It goes on from the last word that cannot be touched by the first change. A split looks ahead at
-    most to the end of a run of like characters, and no run holds both a line's text and its end; so
-    words up to the last whole line before the change stay as they are.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._text = ""
-        self._encoded = EncodedText()
-
-    def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text."""
-        if text != self._text:
-            n_kept = self._count_kept_words(text) if self._tokenizer.can_resume else 0
-            self._encode_from(n_kept, text)
-        return list(self._encoded.token_ids)
-
-    @property
-    def n_last_word_tokens(self) -> int:
-        """How many tokens the last word of the last text has; 0: it was empty."""
-        encoded = self._encoded
-        return len(encoded.token_ids) - encoded.word_tokens[-1] if encoded.word_tokens else 0
-
-    def _count_kept_words(self, text: str) -> int:
-        """Return how many words of the last text are words of this one, surely."""
-        offsets = self._encoded.word_offsets
-        first_changed = bisect.bisect_left(
-            range(len(offsets)), True, key=lambda i: text[: offsets[i]] != self._text[: offsets[i]]
-        )
-        if first_changed == 0:
-            return 0
-        n_equal = offsets[first_changed - 1]
-        if first_changed == len(offsets) and text.startswith(self._text):
-            n_equal = len(self._text)
-        horizon = _last_whole_line(text, n_equal)
-        return max(0, bisect.bisect_right(offsets, horizon) - 1)
-
-    def _encode_from(self, n_kept: int, text: str) -> None:
-        """Keep that many words, encode the rest anew."""
-        kept = self._encoded
-        start = kept.word_offsets[n_kept] if n_kept else 0
-        n_tokens = kept.word_tokens[n_kept] if n_kept else 0
-        tail = self._tokenizer.encode_words(text[start:])
-        self._text = text
-        self._encoded = EncodedText(
-            token_ids=kept.token_ids[:n_tokens] + tail.token_ids,
-            word_offsets=kept.word_offsets[:n_kept] + [start + o for o in tail.word_offsets],
-            word_tokens=kept.word_tokens[:n_kept] + [n_tokens + i for i in tail.word_tokens],
-        )
-
-
 class Detokenizer:
     """Token by token back to text: never half a character, line ends as LF."""
 
@@ -203,19 +148,6 @@ class Detokenizer:
         return self._decoder.decode(wanted)
 
 
-def _last_whole_line(text: str, end: int) -> int:
-    """Return where the last line that is not blank and ends before `end` starts, after its indent;
-    -1: there is none.
-    """
-    line_end = text.rfind("\n", 0, end)
-    while line_end >= 0:
-        start = text.rfind("\n", 0, line_end)
-        if line := text[start + 1 : line_end].lstrip():
-            return line_end - len(line)
-        line_end = start
-    return -1
-
-
 def _stages(part: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Return the members of a (nested) sequence of pre-tokenizers, decoders or normalizers."""
     if part is None:
@@ -228,8 +160,9 @@ def _stages(part: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 def _can_resume(raw: dict[str, Any]) -> bool:
     """Whether text is split from left to right by one pattern that never looks behind."""
-    if any(t["lstrip"] or t["rstrip"] or t["single_word"] for t in raw.get("added_tokens", ())):
-        return False
+    for token in raw.get("added_tokens", ()):
+        if token["lstrip"] or token["rstrip"] or token["single_word"] or "\n" in token["content"]:
+            return False
     stages = [s for s in _stages(raw.get("pre_tokenizer")) if s.get("use_regex", True)]
     *before, scan = stages or [{"type": ""}]
     if any(stage["type"] != "Digits" for stage in before):

@@ -135,9 +135,13 @@ class LocalEngine(CompletionEngine):
         return engine
 
     def warm(self, request: EngineRequest, cancel: CancelToken) -> None:
-        """Prefill the prompt of a request."""
+        """Prefill the prompt of a request, then encode the rest of its document, which the memory
+        is asked with.
+        """
         prompt = self._prompts.plan(request).prompt
         self._decoder.warm(prompt, request.document, lambda: cancel.is_cancelled)
+        if _draws_on_text(request) and not cancel.is_cancelled:
+            self._prompts.around(request)
 
     def warm_ahead(self, request: EngineRequest, cancel: CancelToken) -> int:
         """Prefill the prompt after the window's next jump, once that is near."""
@@ -220,7 +224,7 @@ class LocalEngine(CompletionEngine):
 
     def _recalled(self, request: EngineRequest, plan: Plan) -> AnswerMemory | None:
         """Return the memory as this answer asks it; None: it asks nothing."""
-        if request.memory == "off" and not request.drafts:
+        if not _draws_on_text(request):
             return None
         before, after = self._prompts.around(request)
         # Text that is taken back is written anew, so it must not be there to be copied.
@@ -261,3 +265,8 @@ class LocalEngine(CompletionEngine):
             processors=processors,
             forbidden_ids=[i for i in self._vocabulary.silent_ids if i not in plan.end_ids],
         )
+
+
+def _draws_on_text(request: EngineRequest) -> bool:
+    """Whether text that is there already has a say in the answer, or is drafted."""
+    return request.memory != "off" or request.drafts

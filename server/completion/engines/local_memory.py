@@ -27,6 +27,7 @@ from server.decoding.memory.drafts import Pace
 from server.decoding.memory.index import LearnedText, Snapshot, WorkspaceIndex
 from server.decoding.memory.recall import DocumentText, Recall
 from server.decoding.memory.stream import TokenWidth
+from server.decoding.sampling import IdArray
 from server.decoding.tokenizer import Tokenizer
 from server.errors import BundleError
 
@@ -106,8 +107,8 @@ class LocalMemory:
         self,
         request: EngineRequest,
         context: Sequence[int],
-        before: Sequence[int],
-        after: Sequence[int],
+        before: IdArray,
+        after: IdArray,
     ) -> AnswerMemory:
         """Return the memory as one answer asks it.
 

@@ -19,9 +19,11 @@ from server.completion.window import (
     place_window,
     suffix_limit,
 )
+from server.decoding.encoders import IncrementalEncoders, ParagraphEncoder
 from server.decoding.healing import count_healed, spelled
 from server.decoding.prompt import Prompt, build_prompt
-from server.decoding.tokenizer import IncrementalEncoder, Tokenizer
+from server.decoding.sampling import IdArray
+from server.decoding.tokenizer import Tokenizer
 from server.manifest import Manifest
 
 N_FIM_TOKENS = 3
@@ -51,30 +53,18 @@ class _DocumentTokens:
         """The last used first."""
         self.ahead: Window | None = None
         """What follows the first of them when it is full."""
-        self._tokenizer = tokenizer
-        self._encoders: OrderedDict[str, IncrementalEncoder] = OrderedDict()
-        """By the beginning of a window's prefix, the last used last."""
+        self.encoders = IncrementalEncoders(tokenizer, MAX_ENCODERS)
+        """Of the prefixes of windows: several are tried at each key."""
         self.encode_part = lru_cache(MAX_PARTS)(lambda text: tuple(tokenizer.encode(text)))
         """Token ids of lines, suffix and context, which are asked for again and again."""
-        self.encode_before = IncrementalEncoder(tokenizer).encode
+        paragraphs = ParagraphEncoder(tokenizer)
+        self.encode_before = paragraphs.encode
         """Token ids of all that stands before the cursor, beyond the window too."""
-        self.encode_after = lru_cache(2)(lambda text: tuple(tokenizer.encode(text)))
-
-    def encoder(self, prefix: str) -> IncrementalEncoder:
-        """Return what encoded a window's prefix before, when it was shorter. Windows that begin
-        elsewhere keep theirs: several are tried at each key.
-        """
-        head = prefix[:HEAD_CHARS]
-        if head not in self._encoders:
-            self._encoders[head] = IncrementalEncoder(self._tokenizer)
-            if len(self._encoders) > MAX_ENCODERS:
-                self._encoders.popitem(last=False)
-        self._encoders.move_to_end(head)
-        return self._encoders[head]
+        self.encode_after = lru_cache(2)(paragraphs.encode)
 
     def count_prefix(self, prefix: str) -> int:
         """Return how many tokens a window's prefix has."""
-        return len(self.encoder(prefix).encode(prefix))
+        return len(self.encoders.of(prefix).encode(prefix))
 
     def remember(self, window: Window) -> None:
         """Put a window first, in the place of the one that it grew from."""
@@ -109,7 +99,7 @@ class LocalPrompts:
         window = self._place_window(request, known)
         known.remember(window)
         context_ids = known.encode_part(window.context)
-        encoder = known.encoder(window.prefix)
+        encoder = known.encoders.of(window.prefix)
         prefix_ids = self._fitting(window, known, encoder.encode(window.prefix))
         token_bytes = self._tokenizer.token_bytes
         n_healed = count_healed(token_bytes, prefix_ids, encoder.n_last_word_tokens)
@@ -152,7 +142,7 @@ class LocalPrompts:
         known.ahead = following
         if following is None:
             return None
-        encoder = known.encoder(following.prefix)
+        encoder = known.encoders.of(following.prefix)
         prefix_ids = self._fitting(following, known, encoder.encode(following.prefix))
         return build_prompt(
             self._special_tokens,
@@ -163,8 +153,8 @@ class LocalPrompts:
             n_healed=0,
         )
 
-    def around(self, request: EngineRequest) -> tuple[list[int], tuple[int, ...]]:
-        """Return the token ids of all that stands before the cursor, and after it."""
+    def around(self, request: EngineRequest) -> tuple[IdArray, IdArray]:
+        """Return the token ids of all that stands before the cursor, and after it: [T] each."""
         known = self._known(request.document)
         return known.encode_before(request.prefix), known.encode_after(request.suffix)
 

@@ -48,13 +48,15 @@ def cut_unbalanced_closers(draft: Draft) -> str:
     """Cut before a closing bracket that closes nothing in the text before the cursor."""
     if language_facts(draft.language).is_prose:
         return draft.text
+    outer = outer_closers(draft.text, last_line(draft.prefix), draft.language)
+    closers = [place for place in outer if draft.text[place] in ")]}"]
+    if not closers:
+        return draft.text
     waiting = open_brackets(draft.prefix)
     if not waiting and draft.prefix.count("\n") >= SCANNED_LINES:
         return draft.text  # What is open may have opened further above.
-    for place in outer_closers(draft.text, last_line(draft.prefix), draft.language):
+    for place in closers:
         char = draft.text[place]
-        if char not in ")]}":
-            continue
         if char not in waiting:
             return draft.text[:place]
         while waiting.pop() != char:

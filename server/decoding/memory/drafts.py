@@ -5,6 +5,9 @@ Both are measured while the server runs. Reads no clock: times are arguments.
 
 from __future__ import annotations
 
+from math import isfinite
+from statistics import linear_regression
+
 import numpy as np
 
 from server.decoding.memory.coefficients import Coefficients
@@ -30,7 +33,9 @@ class Pace:
         self._n_right = PRIOR_TOKENS * coefficients.acceptance_table
         # Running means, by how many tokens a pass had; nan where none was timed.
         self._pass_s = np.full(MAX_DRAFT_TOKENS + 2, np.nan)
-        self._lengths: list[int] = []
+        self._costs: list[float] = []
+        self._lengths: dict[int, int] = {}
+        """Of drafts, by the length of the match; chosen when they are asked for."""
         self.review()
 
     def saw(self, length: int, *, was_right: bool) -> None:
@@ -54,18 +59,20 @@ class Pace:
 
         Those with several lie on a line through what was measured.
         """
-        n_tokens = np.arange(2, MAX_DRAFT_TOKENS + 2)
-        guessed = FIRST_COST + EXTRA_COST * (n_tokens - 2)
-        measured = self._pass_s[2:] / self._pass_s[1]
-        is_timed = np.isfinite(measured)
-        if is_timed.sum() < 2:
-            return [1.0, *guessed.tolist()]
-        slope, start = np.polyfit(n_tokens[is_timed], measured[is_timed], 1)
-        line = start + max(0.0, slope) * n_tokens
-        return [1.0, *np.maximum(line, 1.0).tolist()]
+        numbers = range(2, MAX_DRAFT_TOKENS + 2)
+        shares = (self._pass_s[2:] / self._pass_s[1]).tolist()
+        measured = [point for point in zip(numbers, shares, strict=True) if isfinite(point[1])]
+        if len(measured) < 2:
+            return [1.0, *(FIRST_COST + EXTRA_COST * (n - 2) for n in numbers)]
+        line = linear_regression(*zip(*measured, strict=True))
+        slope = max(0.0, line.slope)
+        return [1.0, *(max(1.0, line.intercept + slope * n) for n in numbers)]
 
     def draft_length(self, match_length: int) -> int:
         """Return how many tokens to draft after a match; 0 where a draft does not pay."""
+        if match_length not in self._lengths:
+            chances = (self._n_right / self._n_seen).tolist()
+            self._lengths[match_length] = _best_length(match_length, chances, self._costs)
         return self._lengths[match_length]
 
     def review(self) -> None:
@@ -74,9 +81,8 @@ class Pace:
         Each token that is accepted spares a pass and makes the match one token longer. Once a draft
         has been cut short, what stands after the cut was run for nothing.
         """
-        costs = self.costs()
-        chances = (self._n_right / self._n_seen).tolist()
-        self._lengths = [_best_length(n, chances, costs) for n in range(MAX_MATCH_TOKENS + 1)]
+        self._costs = self.costs()
+        self._lengths = {}
 
 
 def _best_length(match_length: int, chances: list[float], costs: list[float]) -> int:

@@ -100,7 +100,12 @@ class DocumentText:
     What was generated is not a part of it, so the memory never feeds on its own words.
     """
 
-    def __init__(self, before: Sequence[int], after: Sequence[int], width: TokenWidth) -> None:
+    def __init__(
+        self,
+        before: Sequence[int] | IntArray,
+        after: Sequence[int] | IntArray,
+        width: TokenWidth,
+    ) -> None:
         """Join what stands on both sides of the cursor; no match crosses the cursor.
 
         Args:

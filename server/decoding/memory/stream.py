@@ -53,7 +53,7 @@ class TokenWidth:
         """Equals no token and no separator."""
         return self.n_vocab + 1
 
-    def pack(self, token_ids: Sequence[int] | TokenArray) -> TokenArray:
+    def pack(self, token_ids: Sequence[int] | IntArray | TokenArray) -> TokenArray:
         """Return tokens in the type that they are stored in."""
         return np.asarray(token_ids, self.native)
 

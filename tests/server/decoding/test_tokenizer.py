@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.bundle import EMBEDDED_FOLDER
-from server.decoding.tokenizer import Detokenizer, IncrementalEncoder, Tokenizer
+from server.decoding.encoders import IncrementalEncoder, ParagraphEncoder
+from server.decoding.tokenizer import Detokenizer, Tokenizer
 from server.errors import BundleError
 
 CL100K = (
@@ -126,6 +127,11 @@ def spelled(tokenizer: Tokenizer, text: str) -> bytes:
     return b"".join(tokenizer.token_bytes[i] for i in tokenizer.encode(text))
 
 
+def added_token(content: str) -> dict[str, Any]:
+    flags = dict.fromkeys(("lstrip", "rstrip", "single_word", "special", "normalized"), False)
+    return {"id": 400, "content": content} | flags
+
+
 PIECES = st.sampled_from(
     [
         *("a", "b9", "_x", " ", "  ", "\n", "\n    ", "\n\n", "\r\n", "(", "):", "'ll", "123", "."),
@@ -188,6 +194,36 @@ def test_only_the_end_of_a_long_text_is_encoded_again(
     assert (len(encoded[0]) < 200) == (kind in RESUMABLE)
 
 
+@pytest.mark.parametrize("kind", PRE_TOKENIZERS)
+@given(parts=st.lists(st.lists(PIECES, max_size=4).map("".join), max_size=6), text=TEXTS)
+@settings(max_examples=200)
+def test_encoding_paragraph_by_paragraph_equals_a_fresh_encoding(
+    kind: str, parts: list[str], text: str
+) -> None:
+    tokenizer = make_tokenizer(kind)
+    encoder = ParagraphEncoder(tokenizer)
+    for whole in ("\n\n".join(parts), text, "\n\n".join([*parts, text])):
+        assert encoder.encode(whole).tolist() == tokenizer.encode(whole)
+
+
+def test_only_paragraphs_that_are_new_are_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = make_tokenizer("gpt2")
+    encoder = ParagraphEncoder(tokenizer)
+    paragraphs = [f"def f{n}():\n    return {n}\n\n\n" for n in range(40)]
+    encoder.encode("".join(paragraphs))
+    encoded: list[str] = []
+    for name in ("encode_aside", "encode_words"):
+        fresh = getattr(tokenizer, name)
+        monkeypatch.setattr(
+            tokenizer, name, lambda text, fresh=fresh: encoded.append(text) or fresh(text)
+        )
+    encoder.encode("".join(paragraphs[10:20]) + "x = 1")
+    assert set(encoded) <= {"x = 1", paragraphs[19] + "x", "x"}
+    encoded.clear()
+    encoder.encode("".join(paragraphs[10:20]) + "x = 12")
+    assert encoded == ["x = 12"]
+
+
 @pytest.mark.parametrize(
     ("change", "can_resume"),
     [
@@ -198,6 +234,7 @@ def test_only_the_end_of_a_long_text_is_encoded_again(
         ({"pre_tokenizer": SPLIT | {"behavior": "MergedWithNext"}}, False),
         ({"pre_tokenizer": SPLIT | {"pattern": {"String": " "}}}, False),
         ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, SPLIT]}}, False),
+        ({"added_tokens": [added_token("\n\nHuman")]}, False),
     ],
 )
 def test_splits_that_may_depend_on_earlier_text_are_never_resumed(
