@@ -19,11 +19,7 @@ from benchmarks.results import Recorder
 from server.bundle import Bundle
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage, WorkspaceFile
 from server.completion.engines.local import LocalEngine
-from server.completion.workspace.reading import (
-    WorkspaceReading,
-    give_memory_back,
-    lower_priority,
-)
+from server.completion.workspace.reading import WorkspaceReading
 from server.decoding.memory.answer import AnswerMemory
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.drafts import Pace
@@ -33,6 +29,7 @@ from server.decoding.memory.stream import MAX_MATCH_TOKENS, TokenWidth
 from server.decoding.sampling import log_softmax
 from server.decoding.tokenizer import Tokenizer
 from server.options import Options
+from server.process import give_memory_back, lower_priority
 
 TEXT_TOKENS = 2_000  # Of one file. Guessed.
 DOCUMENT_TOKENS = 4_000

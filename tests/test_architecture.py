@@ -24,6 +24,7 @@ FLOORS = {
     "server.documents": 1,
     "server.notebooks": 1,
     "server.logs": 1,
+    "server.process": 1,
     "server.backends": 2,
     "server.decoding": 3,
     "server.completion": 4,

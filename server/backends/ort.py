@@ -22,6 +22,7 @@ from server.backends.ort_portable import PortableCache, PortableGraph
 from server.backends.ort_session import OpenSession, first_line, open_session
 from server.bundle import Bundle
 from server.errors import BackendError, BackendFailedError
+from server.process import give_memory_back
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class OrtBackend(Backend):
     @classmethod
     def _load_on(cls, bundle: Bundle, options: BackendOptions, device: str) -> OrtBackend:
         opened = open_session(bundle, options, device)
+        give_memory_back()
         info = BackendInfo(
             name="ort",
             device=opened.device,

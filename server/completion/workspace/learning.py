@@ -17,8 +17,9 @@ from server.completion.engine import CancelToken, WorkspaceFile
 from server.completion.worker import Job, Worker
 from server.completion.workspace.files import Workspace, is_worth_learning
 from server.completion.workspace.ignore_rules import IGNORE_FILE
-from server.completion.workspace.reading import Learner, WorkspaceReading, lower_priority
+from server.completion.workspace.reading import Learner, WorkspaceReading
 from server.options import Options
+from server.process import lower_priority
 
 logger = logging.getLogger(__name__)
 

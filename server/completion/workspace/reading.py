@@ -6,8 +6,6 @@ something is read is decided in `learning`, which files may be in `files`.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
@@ -15,6 +13,7 @@ from typing import Protocol
 from server.completion.engine import CancelToken, WorkspaceFile
 from server.completion.workspace.files import Workspace, WorkspaceFolder
 from server.completion.workspace.regular_file import Stamp, stamp
+from server.process import give_memory_back, handing_over_soon
 
 BATCH_CHARS = 2_000_000
 """Text that is learned at once: about a second of one core. Guessed."""
@@ -22,7 +21,6 @@ MAX_FILES = 50_000
 """That are looked at for one workspace, however small they are. Guessed."""
 PATIENCE_S = 0.05
 """Between two looks whether somebody waits for a completion. Guessed."""
-NICENESS = 10
 
 
 class Learner(Protocol):
@@ -184,7 +182,8 @@ class WorkspaceReading:
         """Let the learner have texts, as far as nobody silenced them since they were read."""
         self._give_way(cancel)
         taken: list[str] = []
-        self._learner.learn(self._wanted(files, taken, cancel), cancel)
+        with handing_over_soon():
+            self._learner.learn(self._wanted(files, taken, cancel), cancel)
         was_stopped = cancel.wait(0.0)
         with self._lock:  # It may have been deleted, or switched off, while it was being learned.
             unwanted = [path for path in taken if was_stopped or path not in self._known]
@@ -210,22 +209,3 @@ class WorkspaceReading:
         while self._is_busy():
             if cancel.wait(PATIENCE_S):
                 return
-
-
-def lower_priority() -> None:
-    """Let this thread yield to all others, where the system can tell threads apart."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
-def give_memory_back() -> None:
-    """Give back what was freed, where the system's C library keeps it for later: glibc.
-
-    After five million tokens were learned it kept 67 MB, while their index takes 27. Measured.
-    """
-    if sys.platform == "linux":
-        import ctypes  # Loaded late: the start has no use for it.
-
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Other C libraries have none.
-        if trim is not None:
-            trim(0)

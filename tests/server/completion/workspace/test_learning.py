@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import platform
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -325,22 +322,6 @@ async def test_freed_memory_is_given_back_when_all_is_read(
     await until(lambda: learning.is_idle)
     assert known == [2]
     learning.close()
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
-def test_giving_memory_back_gives_pages_back() -> None:
-    """A fresh process: what others freed before must not count."""
-    program = """
-import psutil
-from server.completion.workspace.reading import give_memory_back
-kept = [bytes(50_000) for _ in range(2_000)]
-last = bytes(50_000)  # Above all the others, so that the heap does not end with them.
-del kept
-full = psutil.Process().memory_info().rss
-give_memory_back()
-assert psutil.Process().memory_info().rss < full - 50_000_000
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=TIMEOUT_S)
 
 
 async def test_no_more_is_read_than_the_memory_holds(notes: Notes, folder: Path) -> None:
