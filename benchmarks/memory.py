@@ -14,10 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
-from benchmarks.figures import figure, ratio
+from benchmarks.figures import Figure, figure, ratio
 from benchmarks.results import Recorder
 from server.bundle import Bundle
-from server.completion.engine import CancelToken, EngineRequest, EngineUsage, WorkspaceFile
+from server.completion.engine import (
+    CancelToken,
+    EngineRequest,
+    EngineUsage,
+    MemoryInfo,
+    WorkspaceFile,
+)
 from server.completion.engines.local import LocalEngine
 from server.completion.workspace.reading import WorkspaceReading
 from server.decoding.memory.answer import AnswerMemory
@@ -40,7 +46,8 @@ N_ANSWERS = 40  # Before anything is learned; and in turn with the memory and wi
 ANSWER_TOKENS = 32
 REST_S = 0.2  # Between two answers: as between two keystrokes.
 BATCH_FILES = 300  # As many as the server learns at once, by their size.
-N_PARTS = 5
+N_SAVES = 10
+N_PARTS = 3  # After the rounds.
 INDEX_BYTES = 2_000_000_000
 
 
@@ -50,7 +57,8 @@ class MemoryPlan:
 
     n_tokens: int
     """Of the workspace."""
-    n_saves: int
+    n_rounds: int
+    """So often it is learned."""
     n_threads: int
     seed: int
 
@@ -90,17 +98,16 @@ def measure(
         for i, text in enumerate(ids)
     ]
     options = Options(model=str(bundle.folder), threads=plan.n_threads, memory_bytes=INDEX_BYTES)
-    engine = LocalEngine.load(options)
-    alone = _Answers(engine, files)
-    alone.ask(N_ANSWERS)
-    recorder.figures.append(figure("engine", "token_alone", "ms", alone.token_ms))
-    usual_ms = recorder.figures[-1].median
-    recorder.figures.append(figure("engine", "answer_late", "ms", alone.late_ms(usual_ms)))
-    step("answered alone")
-    _learn(recorder, engine, files, usual_ms)
-    step("answered while learning")
+    learned = _Learned()
+    for i in range(plan.n_rounds):
+        engine = LocalEngine.load(options)
+        learned.measure(engine, files)
+        step(f"answered alone and while learning, {i + 1} of {plan.n_rounds}")
+        if i < plan.n_rounds - 1:
+            engine.close()
+    recorder.figures += learned.figures()
     saves = []
-    for i in range(plan.n_saves):
+    for i in range(N_SAVES):
         changed = WorkspaceFile(path=files[i].path, text=f"{i}\n{files[i].text}")
         begun = time.perf_counter()
         engine.learn([changed], CancelToken())
@@ -116,38 +123,64 @@ def measure(
     step("mixed tokens")
 
 
-def _learn(
-    recorder: Recorder, engine: LocalEngine, files: Sequence[WorkspaceFile], usual_ms: float
-) -> None:
-    """Learn all files while answers are asked for, and record both.
+class _Learned:
+    """What learning a workspace took and cost those who waited meanwhile, over some rounds."""
 
-    Args:
-        recorder: takes the figures.
-        engine: knows nothing yet.
-        files: the workspace.
-        usual_ms: of a token, while nothing is learned.
-    """
-    resident = psutil.Process().memory_info().rss
-    beside = _Answers(engine, files)
-    learner = _Learner(engine, files, lambda: beside.is_awaited)
-    learner.start()
-    while learner.is_alive():
-        beside.ask(1)
-        learner.join(REST_S)
-    told = engine.memory
-    recorder.figures += [
-        figure("engine", "token_while_learning", "ms", beside.token_ms),
-        figure("engine", "answer_late_while_learning", "ms", beside.late_ms(usual_ms)),
-        figure("engine", "learn", "s", [learner.elapsed_s], f"{told.n_tokens:,} tokens"),
-        figure("index", "bytes_per_token", "bytes", [told.n_bytes / told.n_tokens]),
-        figure(
-            "engine",
-            "resident_growth",
-            "MB",
-            [(psutil.Process().memory_info().rss - resident) / 1e6],
-            f"of the process; {told.n_bytes / 1e6:.1f} MB by the index's own count",
-        ),
-    ]
+    def __init__(self) -> None:
+        self._alone_ms: list[float] = []
+        self._beside_ms: list[float] = []
+        self._late_alone_ms: list[float] = []
+        self._late_ms: list[float] = []
+        self._late_passes: list[float] = []
+        self._learn_s: list[float] = []
+        self._growth_mb: list[float] = []
+        self._told = MemoryInfo()
+
+    def measure(self, engine: LocalEngine, files: Sequence[WorkspaceFile]) -> None:
+        """Let an engine that knows nothing answer, and then answer while it learns all files.
+
+        An answer is late by what it takes longer than one whose tokens each take the median of
+        this round's answers before.
+        """
+        alone = _Answers(engine, files)
+        alone.ask(N_ANSWERS)
+        usual_ms = statistics.median(alone.token_ms)
+        resident = psutil.Process().memory_info().rss
+        beside = _Answers(engine, files)
+        learner = _Learner(engine, files, lambda: beside.is_awaited)
+        learner.start()
+        while learner.is_alive():
+            beside.ask(1)
+            learner.join(REST_S)
+        late_ms = beside.late_ms(usual_ms)
+        self._alone_ms += alone.token_ms
+        self._beside_ms += beside.token_ms
+        self._late_alone_ms += alone.late_ms(usual_ms)
+        self._late_ms += late_ms
+        self._late_passes += [ms / usual_ms for ms in late_ms]
+        self._learn_s.append(learner.elapsed_s)
+        self._growth_mb.append((psutil.Process().memory_info().rss - resident) / 1e6)
+        self._told = engine.memory
+
+    def figures(self) -> list[Figure]:
+        """Return all of it, summed up."""
+        told = self._told
+        return [
+            figure("engine", "token_alone", "ms", self._alone_ms),
+            figure("engine", "token_while_learning", "ms", self._beside_ms),
+            figure("engine", "answer_late", "ms", self._late_alone_ms, "alone"),
+            figure("engine", "answer_late_while_learning", "ms", self._late_ms),
+            figure("engine", "passes_late_while_learning", "passes", self._late_passes),
+            figure("engine", "learn", "s", self._learn_s, f"{told.n_tokens:,} tokens"),
+            figure("index", "bytes_per_token", "bytes", [told.n_bytes / told.n_tokens]),
+            figure(
+                "engine",
+                "resident_growth",
+                "MB",
+                self._growth_mb[:1],  # Later rounds fill what the first one left.
+                f"of the process; {told.n_bytes / 1e6:.1f} MB by the index's own count",
+            ),
+        ]
 
 
 class _Learner(threading.Thread):

@@ -155,12 +155,12 @@ def _memory(arguments: argparse.Namespace, command: str, console: Console) -> No
     bundle = open_asked(arguments, console)
     plan = memory.MemoryPlan(
         n_tokens=arguments.tokens,
-        n_saves=arguments.rounds or (3 if arguments.short else 10),
+        n_rounds=arguments.rounds or (1 if arguments.short else 5),
         n_threads=arguments.threads,
         seed=arguments.seed,
     )
     recorder = recorder_of("memory", command, arguments, bundle, n_tokens=plan.n_tokens)
-    with bar(console, memory.N_PARTS) as step:
+    with bar(console, plan.n_rounds + memory.N_PARTS) as step:
         memory.measure(recorder, bundle, plan, step)
     finish(recorder, arguments, console)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.memory import MemoryPlan, make_texts, measure
+from benchmarks.memory import N_PARTS, MemoryPlan, make_texts, measure
 from benchmarks.results import Recorder
 from server.bundle import EMBEDDED_FOLDER, read_bundle
 
@@ -14,7 +14,7 @@ from server.bundle import EMBEDDED_FOLDER, read_bundle
 def test_every_cost_is_measured() -> None:
     recorder = Recorder(kind="memory", command="test", seed=0, settings={})
     done: list[str] = []
-    plan = MemoryPlan(n_tokens=70_000, n_saves=2, n_threads=1, seed=0)
+    plan = MemoryPlan(n_tokens=70_000, n_rounds=2, n_threads=1, seed=0)
     measure(recorder, read_bundle(EMBEDDED_FOLDER), plan, done.append)
     figures = {f"{one.subject}/{one.name}": one for one in recorder.figures}
     assert figures.keys() == {
@@ -22,6 +22,7 @@ def test_every_cost_is_measured() -> None:
         "engine/answer_late",
         "engine/token_while_learning",
         "engine/answer_late_while_learning",
+        "engine/passes_late_while_learning",
         "engine/learn",
         "index/bytes_per_token",
         "engine/resident_growth",
@@ -32,7 +33,7 @@ def test_every_cost_is_measured() -> None:
     }
     assert [(one.subject, one.over) for one in recorder.ratios] == [("memory", "network")]
     assert 6 <= figures["index/bytes_per_token"].median < 6.1
-    assert len(done) == 5
+    assert len(done) == 2 + N_PARTS
 
 
 def test_texts_repeat_their_phrases() -> None:
