@@ -24,7 +24,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.quantize import BLOCK_SIZE, Array, quantize_matrix
+from export.quantize import BLOCK_SIZE, Array, choose_block_size, quantize_matrix
 from server.errors import UnsupportedModelError
 from server.manifest import Dtype, ModelSpec, Quantization, TensorNames
 
@@ -61,6 +61,23 @@ class FusedOptions:
     half_activations: bool = False
     """Activations, scales and KV cache in fp16, as CUDA's attention kernels want."""
     block_size: int = BLOCK_SIZE
+
+    @classmethod
+    def of(
+        cls, dtype: Dtype, config: Mapping[str, Any], spec: ModelSpec, *, is_half: bool
+    ) -> FusedOptions:
+        """Choose what suits a network.
+
+        Args:
+            dtype: of the weights.
+            config: the checkpoint's config, as transformers names its fields.
+            spec: the sizes in it.
+            is_half: whether activations and KV cache are fp16, for CUDA.
+        """
+        bits = BITS.get(dtype, 0)
+        widths = _widths(config, spec).values()
+        block_size = BLOCK_SIZE if is_half else choose_block_size(bits, widths)
+        return cls(dtype=dtype, half_activations=is_half, block_size=block_size)
 
     @property
     def quantization(self) -> Quantization | None:
@@ -110,13 +127,17 @@ def check_fusable(
             "use --layout portable"
         )
     if options.quantization:
-        widths = {"n_embd": spec.n_embd, "n_inner": config.get("n_inner") or 4 * spec.n_embd}
-        for name, width in widths.items():
+        for name, width in _widths(config, spec).items():
             if width % options.block_size:
                 raise UnsupportedModelError(
                     f"{name} {width} is not a multiple of {options.block_size}, the block of "
                     f"{options.dtype}; use --dtype fp32"
                 )
+
+
+def _widths(config: Mapping[str, Any], spec: ModelSpec) -> Mapping[str, int]:
+    """Return how many inputs the matrices have, by the config's names."""
+    return {"n_embd": spec.n_embd, "n_inner": config.get("n_inner") or 4 * spec.n_embd}
 
 
 class _Builder:

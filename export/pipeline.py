@@ -147,7 +147,8 @@ def _plan(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
         raise OptionsError("fp16 is for graphics cards: add --device cuda, or take --dtype fp32")
     if dtype == "fp32" and options.device == "cuda" and layout == "fused":
         raise OptionsError("the fused graph needs fp16, int8 or int4 on --device cuda")
-    graph = _graph_options(dtype, options.device)
+    is_half = dtype == "fp16" or options.device == "cuda"
+    graph = FusedOptions.of(dtype, checkpoint.config, checkpoint.spec, is_half=is_half)
     if layout == "fused":
         check_fusable(checkpoint.architecture, checkpoint.config, checkpoint.spec, graph)
     else:
@@ -180,10 +181,6 @@ def _default_dtype(layout: Layout, device: Device) -> Dtype:
     return "int8" if layout == "fused" else "fp32"
 
 
-def _graph_options(dtype: Dtype, device: Device) -> FusedOptions:
-    return FusedOptions(dtype=dtype, half_activations=dtype == "fp16" or device == "cuda")
-
-
 def _check_size(plan: Manifest, weights: Weights) -> None:
     n_weights = sum(tensor.numel() for tensor in weights.values())
     n_bytes = n_weights * BYTES_PER_WEIGHT[plan.dtype]
@@ -205,7 +202,8 @@ def _write_graph(
     import onnx
 
     arrays = {name: tensor.float().numpy() for name, tensor in weights.items()}
-    options = FusedOptions(dtype=plan.dtype, half_activations=plan.cache_dtype == "fp16")
+    is_half = plan.cache_dtype == "fp16"
+    options = FusedOptions.of(plan.dtype, checkpoint.config, checkpoint.spec, is_half=is_half)
     graph = build_fused(
         checkpoint.architecture, checkpoint.config, checkpoint.spec, arrays, options
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.operators import (
-    STORED,
+    BASE,
     Share,
     _products,
     _session,
@@ -78,4 +78,4 @@ def test_all_ways_give_nearly_the_same_product() -> None:
         error = np.abs(product - exact).max() / np.abs(exact).max()
         assert error < 0.03, name
     table = product_table({name: [2.0, 2.0] for name in products})
-    assert f"| {STORED} | 2 | 1.00" in table
+    assert f"| {BASE} | 2 | 1.00" in table

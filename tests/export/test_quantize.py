@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.quantize import dequantize_matrix, quantize_matrix
+from export.quantize import choose_block_size, dequantize_matrix, quantize_matrix
 
 RNG = np.random.default_rng(7)
 
@@ -76,24 +76,40 @@ def test_rows_do_not_depend_on_how_many_are_done_at_once(monkeypatch: pytest.Mon
     np.testing.assert_array_equal(whole.scales, pieces.scales)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_onnxruntime_multiplies_by_the_dequantized_weights(bits: int) -> None:
-    weight = RNG.standard_normal((48, 64)).astype(np.float32)
-    matrix = quantize_matrix(weight, bits)
+@pytest.mark.parametrize(
+    ("bits", "widths", "block_size"),
+    [
+        (8, (768, 3072), 128),
+        (8, (512, 2048), 128),
+        (8, (256, 1024), 32),
+        (8, (768, 3040), 32),
+        (4, (768, 3072), 32),
+    ],
+)
+def test_wide_matrices_in_eight_bits_have_fewer_scales(
+    bits: int, widths: tuple[int, ...], block_size: int
+) -> None:
+    assert choose_block_size(bits, widths) == block_size
+
+
+@pytest.mark.parametrize(("bits", "block_size"), [(4, 32), (8, 32), (8, 128)])
+def test_onnxruntime_multiplies_by_the_dequantized_weights(bits: int, block_size: int) -> None:
+    weight = RNG.standard_normal((48, 256)).astype(np.float32)
+    matrix = quantize_matrix(weight, bits, block_size)
     node = helper.make_node(
         "MatMulNBits",
         ["x", "blocks", "scales"],
         ["y"],
         domain="com.microsoft",
         N=48,
-        K=64,
+        K=256,
         bits=bits,
-        block_size=32,
+        block_size=block_size,
     )
     graph = helper.make_graph(
         [node],
         "product",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 256])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 48])],
         [
             numpy_helper.from_array(matrix.packed, "blocks"),
@@ -103,7 +119,7 @@ def test_onnxruntime_multiplies_by_the_dequantized_weights(bits: int) -> None:
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    x = RNG.standard_normal((1, 64)).astype(np.float32)
+    x = RNG.standard_normal((1, 256)).astype(np.float32)
 
     (found,) = session.run(None, {"x": x})
 
