@@ -1,7 +1,4 @@
-"""What the memory of the workspace costs: to build, at each token, and to whoever waits meanwhile.
-
-Texts are made here, with the repetition of code; they say nothing of how useful the memory is.
-"""
+"""What the workspace memory costs: to build, at each token, and to whoever waits meanwhile."""
 
 from __future__ import annotations
 
@@ -10,18 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import psutil
 
 from benchmarks.figures import Figure, figure, ratio
 from benchmarks.results import Recorder
+from benchmarks.workspaces import make_files, make_texts, read_files
 from server.bundle import Bundle
 from server.completion.engine import (
     CancelToken,
     EngineRequest,
     EngineUsage,
     MemoryInfo,
+    MemoryScope,
     WorkspaceFile,
 )
 from server.completion.engines.local import LocalEngine
@@ -37,10 +37,7 @@ from server.decoding.tokenizer import Tokenizer
 from server.options import Options
 from server.process import give_memory_back, lower_priority
 
-TEXT_TOKENS = 2_000  # Of one file. Guessed.
 DOCUMENT_TOKENS = 4_000
-PHRASE_TOKENS = 12  # A line of code, on average.
-N_PHRASES = 20_000
 N_QUERIES = 2_000
 N_ANSWERS = 40  # Before anything is learned; and in turn with the memory and without it.
 ANSWER_TOKENS = 32
@@ -56,27 +53,13 @@ class MemoryPlan:
     """How much is learned and asked."""
 
     n_tokens: int
-    """Of the workspace."""
+    """Of the workspace that is made."""
+    folder: Path | None
+    """Whose Python files are the workspace instead."""
     n_rounds: int
     """So often it is learned."""
     n_threads: int
     seed: int
-
-
-def make_texts(n_tokens: int, n_vocab: int, seed: int) -> list[np.ndarray]:
-    """Return token ids that repeat phrases as code does: about TEXT_TOKENS a text.
-
-    Args:
-        n_tokens: of all texts together, about.
-        n_vocab: V.
-        seed: of the random numbers.
-    """
-    rng = np.random.default_rng(seed)
-    # Zipf's law, for tokens and phrases alike.
-    phrases = np.minimum(rng.zipf(1.2, (N_PHRASES, PHRASE_TOKENS)), n_vocab) - 1
-    n_texts = max(2, n_tokens // TEXT_TOKENS)
-    chosen = np.minimum(rng.zipf(1.3, (n_texts, TEXT_TOKENS // PHRASE_TOKENS)), N_PHRASES) - 1
-    return [phrases[row].reshape(-1) for row in chosen]
 
 
 def measure(
@@ -92,11 +75,12 @@ def measure(
     """
     spec = bundle.manifest.spec
     tokenizer = Tokenizer.from_file(bundle.tokenizer_path, spec.n_vocab)
-    ids = make_texts(plan.n_tokens, spec.n_vocab, plan.seed)
-    files = [
-        WorkspaceFile(path=f"folder_{i % 40}/file_{i}.py", text=_spelled(tokenizer, text))
-        for i, text in enumerate(ids)
-    ]
+    if plan.folder is None:
+        ids = make_texts(plan.n_tokens, spec.n_vocab, plan.seed)
+        files = make_files(ids, tokenizer)
+    else:
+        files = read_files(plan.folder)
+        ids = [np.array(tokenizer.encode(file.text)) for file in files]
     options = Options(model=str(bundle.folder), threads=plan.n_threads, memory_bytes=INDEX_BYTES)
     learned = _Learned()
     for i in range(plan.n_rounds):
@@ -212,14 +196,20 @@ class _Answers:
     """Answers, and the time that each of their tokens took."""
 
     def __init__(
-        self, engine: LocalEngine, files: Sequence[WorkspaceFile], memory: str = "document"
+        self,
+        engine: LocalEngine,
+        files: Sequence[WorkspaceFile],
+        memory: MemoryScope = "document",
+        *,
+        drafts: bool = False,
     ) -> None:
         self.is_awaited = False
         self.each_ms: list[list[float]] = []
         """By answer: of its tokens, all but the first, which ends the prefill."""
         self._engine = engine
         self._files = files
-        self._memory = memory
+        self._memory: MemoryScope = memory
+        self._drafts = drafts
 
     @property
     def token_ms(self) -> list[float]:
@@ -233,15 +223,15 @@ class _Answers:
     def ask(self, n_answers: int) -> None:
         """Ask for some answers more, each in another place."""
         for _ in range(n_answers):
-            text = self._files[len(self.each_ms) % len(self._files)].text
+            file = self._files[len(self.each_ms) % len(self._files)]
             request = EngineRequest(
-                document="file:///x.py",
-                path="x.py",
-                prefix=text[: len(text) // 2],
+                document=f"file:///{file.path}",
+                path=file.path,  # What was learned of it says nothing.
+                prefix=file.text[: len(file.text) // 2],
                 suffix="",
                 max_new_tokens=ANSWER_TOKENS,
                 memory=self._memory,
-                drafts=False,
+                drafts=self._drafts,
             )
             self.is_awaited = True
             self._engine.warm(request, CancelToken())
@@ -260,23 +250,33 @@ class _Answers:
 
 
 def _compare(recorder: Recorder, engine: LocalEngine, files: Sequence[WorkspaceFile]) -> None:
-    """Answer in turn with the memory and without it: what it adds to a token."""
+    """Answer in turn without the memory, with it, and with what it drafts: what that adds to a
+    token.
+    """
     network = _Answers(engine, files, "off")
     memory = _Answers(engine, files, "workspace")
+    drafts = _Answers(engine, files, "workspace", drafts=True)
     for _ in range(N_ANSWERS):
-        network.ask(1)
-        memory.ask(1)
-    pairs = [
-        (statistics.median(one), statistics.median(other))
-        for one, other in zip(memory.each_ms, network.each_ms, strict=True)
-        if one and other
-    ]
+        for one in (network, memory, drafts):
+            one.ask(1)
     recorder.figures += [
         figure("network", "token", "ms", network.token_ms),
         figure("memory", "token", "ms", memory.token_ms),
+        # Drafted tokens come several at a time: only means say what one takes.
+        figure("memory and drafts", "token", "ms", _means(drafts), "means of answers"),
     ]
-    ones, others = zip(*pairs, strict=True)
-    recorder.ratios.append(ratio("token", "memory", ones, "network", others))
+    for name, one in (("memory", memory), ("memory and drafts", drafts)):
+        pairs = [
+            (statistics.mean(own), statistics.mean(other))
+            for own, other in zip(one.each_ms, network.each_ms, strict=True)
+            if own and other
+        ]
+        ones, others = zip(*pairs, strict=True)
+        recorder.ratios.append(ratio("token", name, ones, "network", others))
+
+
+def _means(answers: _Answers) -> list[float]:
+    return [statistics.mean(answer) for answer in answers.each_ms if answer]
 
 
 def _mixing_ms(texts: Sequence[np.ndarray], n_vocab: int, seed: int) -> list[float]:
@@ -302,7 +302,3 @@ def _mixing_ms(texts: Sequence[np.ndarray], n_vocab: int, seed: int) -> list[flo
         memory.process([], log_probs)
         times.append(1000 * (time.perf_counter() - begun))
     return times
-
-
-def _spelled(tokenizer: Tokenizer, ids: np.ndarray) -> str:
-    return b"".join(tokenizer.token_bytes[i] for i in ids).decode("utf-8", errors="replace")

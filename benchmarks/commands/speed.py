@@ -47,6 +47,7 @@ def add(commands: Commands) -> None:
     memory.set_defaults(run=_memory)
     add_measuring(memory)
     memory.add_argument("--tokens", type=int, default=2_000_000, help="of the workspace")
+    memory.add_argument("--folder", type=Path, help="whose Python files are the workspace instead")
 
     peers = commands.add_parser("peers", help="the same weights in other programs")
     peers.set_defaults(run=_peers)
@@ -155,6 +156,7 @@ def _memory(arguments: argparse.Namespace, command: str, console: Console) -> No
     bundle = open_asked(arguments, console)
     plan = memory.MemoryPlan(
         n_tokens=arguments.tokens,
+        folder=arguments.folder,
         n_rounds=arguments.rounds or (1 if arguments.short else 5),
         n_threads=arguments.threads,
         seed=arguments.seed,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.memory import N_PARTS, MemoryPlan, make_texts, measure
+from benchmarks.errors import BenchmarkError
+from benchmarks.memory import N_PARTS, MemoryPlan, measure
 from benchmarks.results import Recorder
+from benchmarks.workspaces import make_texts, read_files
 from server.bundle import EMBEDDED_FOLDER, read_bundle
 
 
@@ -14,7 +18,7 @@ from server.bundle import EMBEDDED_FOLDER, read_bundle
 def test_every_cost_is_measured() -> None:
     recorder = Recorder(kind="memory", command="test", seed=0, settings={})
     done: list[str] = []
-    plan = MemoryPlan(n_tokens=70_000, n_rounds=2, n_threads=1, seed=0)
+    plan = MemoryPlan(n_tokens=70_000, folder=None, n_rounds=2, n_threads=1, seed=0)
     measure(recorder, read_bundle(EMBEDDED_FOLDER), plan, done.append)
     figures = {f"{one.subject}/{one.name}": one for one in recorder.figures}
     assert figures.keys() == {
@@ -29,11 +33,25 @@ def test_every_cost_is_measured() -> None:
         "engine/saved_file_is_current",
         "network/token",
         "memory/token",
+        "memory and drafts/token",
         "memory/mixed_token",
     }
-    assert [(one.subject, one.over) for one in recorder.ratios] == [("memory", "network")]
+    assert [(one.subject, one.over) for one in recorder.ratios] == [
+        ("memory", "network"),
+        ("memory and drafts", "network"),
+    ]
     assert 6 <= figures["index/bytes_per_token"].median < 6.1
     assert len(done) == 2 + N_PARTS
+
+
+def test_files_of_some_size_are_the_workspace(tmp_path: Path) -> None:
+    for n in range(12):
+        (tmp_path / f"{n}.py").write_text(f"x = {n}\n" * 400)
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "notes.txt").write_text("x" * 4000)
+    assert {file.path for file in read_files(tmp_path)} == {f"{n}.py" for n in range(12)}
+    with pytest.raises(BenchmarkError, match="too few"):
+        read_files(tmp_path / "none")
 
 
 def test_texts_repeat_their_phrases() -> None:
