@@ -1,7 +1,7 @@
 """Text to token ids and back, over the `tokenizers` library, without losing a byte.
 
-With `encoders` the only module of this room that sees text. Does not know prompts, networks or fill-in-the-middle:
-special tokens are ids that no text is ever encoded to.
+With `encoders` the only module of this room that sees text. Does not know prompts, networks or
+fill-in-the-middle: special tokens are ids that no text is ever encoded to.
 """
 
 from __future__ import annotations
