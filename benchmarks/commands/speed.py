@@ -161,7 +161,9 @@ def _memory(arguments: argparse.Namespace, command: str, console: Console) -> No
         n_threads=arguments.threads,
         seed=arguments.seed,
     )
-    recorder = recorder_of("memory", command, arguments, bundle, n_tokens=plan.n_tokens)
+    folder = arguments.folder
+    workspace = {"n_tokens": plan.n_tokens} if folder is None else {"folder": folder.name}
+    recorder = recorder_of("memory", command, arguments, bundle, **workspace)
     with bar(console, plan.n_rounds + memory.N_PARTS) as step:
         memory.measure(recorder, bundle, plan, step)
     finish(recorder, arguments, console)
