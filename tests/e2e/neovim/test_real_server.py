@@ -45,6 +45,11 @@ class Queue:
 '''
 
 
+HEADERS = [
+    f"def {name}(self, item: {kind})"
+    for kind in ("int", "str", "float", "bytes", "object")
+    for name in ("push", "put", "add", "append")
+]
 COMMAND = f"vim.lsp.config('foretype', {{ cmd = {{ '{sys.executable}', '-P', '-m', 'server' }} }})"
 
 
@@ -119,11 +124,13 @@ def wait_for_some_ghost(editor: Editor) -> str:
 
 
 def test_ghost_text_grows_without_a_blank_frame_and_is_accepted(editor: Editor) -> None:
-    """Of several completions: a busy machine may draw one of them only when it is whole."""
+    """Of several completions: a quick server or a busy editor shows one of them only whole."""
     most: list[Frame] = []
-    for header in ("push(self, item: int)", "clear(self)", "copy(self)", "first(self) -> int:"):
+    for header in HEADERS:
+        editor.command("silent! edit!")
+        editor.press("Go<Esc>")
         n_frames = len(editor.screen.frames)
-        editor.press(f"i    def {header}")
+        editor.press(f"i    {header}")
         whole = wait_for_some_ghost(editor)
         drawn = editor.screen.frames[n_frames:]
         first = next(i for i, frame in enumerate(drawn) if frame.ghost)
@@ -135,8 +142,8 @@ def test_ghost_text_grows_without_a_blank_frame_and_is_accepted(editor: Editor) 
         editor.wait_until(lambda text=before: "\n".join(editor.lines) != text, "acceptance")
         accepted = "\n".join(editor.lines).removeprefix(before)
         assert accepted.removeprefix("\n") == whole  # An empty line has no cells.
-        editor.press("<Esc>o<CR><C-u><Esc>")
-    assert len(most) >= 3, [frame.ghost for frame in most]
+        editor.press("<Esc>")
+    assert len(most) >= 2, [frame.ghost for frame in most]
     if PICTURES:
         for frame in most:
             frame.cells = frame.cells[:24]  # What follows is empty.
