@@ -19,9 +19,9 @@ from benchmarks.results import Recorder
 from export.pipeline import Device, ExportOptions, export_bundle
 from server.backends.contract import Backend, BackendOptions, TokenIds
 from server.backends.ort import OrtBackend
+from server.backends.predictions import log_softmax
 from server.backends.pytorch import PyTorchBackend
 from server.bundle import TOKENIZER_FILE, Bundle, read_bundle
-from server.decoding.sampling import log_softmax
 from server.decoding.tokenizer import Tokenizer
 from server.manifest import Dtype
 

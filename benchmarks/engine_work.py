@@ -18,6 +18,7 @@ import numpy as np
 
 from server.backends.choice import BackendChoice
 from server.backends.contract import Backend, Logits, TokenIds
+from server.backends.predictions import Prediction
 from server.bundle import Bundle
 from server.completion.engine import CancelToken, EngineRequest, EngineUsage
 from server.completion.engines.local import LocalEngine
@@ -88,6 +89,12 @@ class CountingBackend(Backend):
         self.n_passes += 1
         self.n_tokens += len(token_ids)
         return self._backend.forward(token_ids, cache, n_logits)
+
+    def predict(self, token_ids: TokenIds, cache: Any, n_rows: int = 1) -> Sequence[Prediction]:
+        """Count and pass on."""
+        self.n_passes += 1
+        self.n_tokens += len(token_ids)
+        return self._backend.predict(token_ids, cache, n_rows)
 
     def close(self) -> None:
         """Close the other."""

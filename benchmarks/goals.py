@@ -159,6 +159,26 @@ PEER_GOALS = (
     ),
 )
 
+GPU_GOALS = (
+    Goal(
+        text="decode on an H100-class GPU, 124M fp16, batch 1: <= 0.35 ms/token",
+        model="124m",
+        reach=of("ort", "decode", median=0.35),
+        unit="ms/token",
+    ),
+    Goal(
+        text="the same with CUDA graphs",
+        model="124m",
+        reach=of("ort, CUDA graphs", "decode", median=0.35),
+        unit="ms/token",
+    ),
+    Goal(
+        text="decode over transformers with a static cache and torch.compile: <= 1.0",
+        model="any",
+        reach=over("decode", "ort", "transformers static cache, torch.compile fp16", 1.0),
+    ),
+)
+
 _NATIVE, _PYTHON = "llama-server Q8_0", "llama-cpp-python's server Q8_0"
 _INSTALLED, _PLAIN = "Foretype as installed", "Foretype, every token decoded"
 _FIRST_ASKED = "Foretype as installed, first asked here"

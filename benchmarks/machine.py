@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks.errors import BenchmarkError
+
 PACKAGES = (
     "foretype",
     "onnxruntime-gpu",
@@ -94,6 +96,28 @@ def read_bandwidth(n_threads: int, n_bytes: int = BANDWIDTH_BYTES, n_rounds: int
                 pass
             best_s = min(best_s, time.perf_counter() - started)
     return sum(part.nbytes for part in parts) / best_s
+
+
+def read_device_bandwidth(
+    device: str = "cuda", n_bytes: int = 1 << 30, n_rounds: int = 20
+) -> float:
+    """Return the most bytes per second that a device of torch's was seen reading.
+
+    Raises:
+        BenchmarkError: torch is not installed, or does not know the device.
+    """
+    try:
+        import torch
+
+        values = torch.ones(n_bytes // 4, dtype=torch.float32, device=device)
+    except (ImportError, RuntimeError, AssertionError) as exc:
+        raise BenchmarkError(f"no read bandwidth of {device}: {exc}") from exc
+    best_s = float("inf")
+    for _ in range(n_rounds):
+        started = time.perf_counter()
+        values.max().item()  # waits until it is there
+        best_s = min(best_s, time.perf_counter() - started)
+    return n_bytes / best_s
 
 
 def busy_note(loads: Mapping[str, float], n_cores: int) -> str:

@@ -15,6 +15,7 @@ import psutil
 from benchmarks.figures import Figure, figure, ratio
 from benchmarks.results import Recorder
 from benchmarks.workspaces import make_files, make_texts, read_files
+from server.backends.predictions import log_softmax
 from server.bundle import Bundle
 from server.completion.engine import (
     CancelToken,
@@ -32,7 +33,6 @@ from server.decoding.memory.drafts import Pace
 from server.decoding.memory.index import LearnedText, WorkspaceIndex
 from server.decoding.memory.recall import DocumentText, Recall
 from server.decoding.memory.stream import MAX_MATCH_TOKENS, TokenWidth
-from server.decoding.sampling import log_softmax
 from server.decoding.tokenizer import Tokenizer
 from server.options import Options
 from server.process import give_memory_back, lower_priority

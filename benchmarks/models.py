@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import platformdirs
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.subjects import Device
 from server.bundle import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
@@ -33,38 +34,44 @@ from server.manifest import Dtype
 SEED = 124
 # The sizes of the published GPT-2 of 124M weights.
 SIZES = {"n_layer": 12, "n_head": 12, "n_embd": 768, "n_positions": 1024, "vocab_size": 50257}
-RANDOM_DTYPES: tuple[Dtype, ...] = ("int8", "fp32", "int4")
+RANDOM_DTYPES: tuple[Dtype, ...] = ("int8", "fp32", "int4", "fp16")
 _SAFETENSORS_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 Progress = Callable[[str], None]
 
 
-def open_bundle(model: str, random_dtype: Dtype | None, progress: Progress) -> Bundle:
+def open_bundle(
+    model: str, random_dtype: Dtype | None, progress: Progress, device: Device = "cpu"
+) -> Bundle:
     """Return the bundle to measure.
 
     Args:
         model: as the server's setting `model`; empty for the embedded one.
         random_dtype: of the random GPT-2 of 124M weights, which is then made instead.
         progress: is told what takes time.
+        device: what the random model is exported for.
 
     Raises:
         CompletionServerError: there is no such bundle, or it can't be made.
     """
     if random_dtype is None:
         return read_bundle(locate_bundle(model))
-    folder = random_folder(random_dtype)
+    folder = random_folder(random_dtype, device)
     if not (folder / MANIFEST_FILE).is_file():
-        make_random_bundle(folder, random_dtype, progress)
+        make_random_bundle(folder, random_dtype, progress, device)
     return read_bundle(folder)
 
 
-def random_folder(dtype: Dtype) -> Path:
+def random_folder(dtype: Dtype, device: Device = "cpu") -> Path:
     """Where the random model is kept from run to run."""
     cache = platformdirs.user_cache_path("foretype", appauthor=False)
-    return cache / "benchmarks" / f"gpt2-124m-random-{dtype}"
+    on_device = "" if device == "cpu" else f"-{device}"
+    return cache / "benchmarks" / f"gpt2-124m-random-{dtype}{on_device}"
 
 
-def make_random_bundle(folder: Path, dtype: Dtype, progress: Progress, **sizes: int) -> None:
+def make_random_bundle(
+    folder: Path, dtype: Dtype, progress: Progress, device: Device = "cpu", **sizes: int
+) -> None:
     """Export a GPT-2 with random weights.
 
     Raises:
@@ -89,7 +96,9 @@ def make_random_bundle(folder: Path, dtype: Dtype, progress: Progress, **sizes: 
         network.save_pretrained(checkpoint)
         copyfile(EMBEDDED_FOLDER / TOKENIZER_FILE, checkpoint / TOKENIZER_FILE)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        options = ExportOptions(model=str(checkpoint), output=folder, dtype=dtype, name=folder.name)
+        options = ExportOptions(
+            model=str(checkpoint), output=folder, dtype=dtype, device=device, name=folder.name
+        )
         export_bundle(options, progress)
 
 

@@ -18,17 +18,18 @@ VERIFY_ROUNDS = 3
 
 
 class OurBackend(Subject):
-    """A registered backend; option `backend` is its name, `device` and `spinning` as in the
-    settings.
+    """A registered backend; option `backend` is its name, `spinning` and `captures` as in
+    `BackendOptions`.
     """
 
     def __init__(self, spec: SubjectSpec, token_ids: Sequence[int]) -> None:
         super().__init__(spec, token_ids)
         self._bundle = read_bundle(spec.folder)
         options = BackendOptions(
-            device=spec.options.get("device", "cpu"),
+            device=spec.device,
             n_threads=spec.n_threads,
             spinning=spec.options.get("spinning", False),
+            captures=spec.options.get("captures", False),
         )
         kind: type[Backend] = Plugins().load("backends", spec.options["backend"])
         self._backend = kind.load(self._bundle, options)
@@ -53,23 +54,23 @@ def time_task(backend: Backend, task: Task, token_ids: TokenIds) -> float:
     prompt, rest = token_ids[: task.n_prompt], token_ids[task.n_prompt :]
     cache = backend.new_cache()
     if task.name == "prefill":
-        return _ms(lambda: backend.forward(prompt, cache))
+        return _ms(lambda: backend.predict(prompt, cache))
     if task.name == "line":
-        backend.forward(prompt[:-1], cache)
+        backend.predict(prompt[:-1], cache)
         return _ms(lambda: decode_greedily(backend, cache, prompt[-1], task.n_new))
-    backend.forward(prompt, cache)
+    backend.predict(prompt, cache)
     if task.name == "decode":
 
         def decode() -> None:
             for token_id in rest[: task.n_new]:
-                backend.forward([token_id], cache)
+                backend.predict([token_id], cache)
 
         return _ms(decode) / task.n_new
 
     def verify() -> None:
         for _ in range(VERIFY_ROUNDS):
             cache.truncate(task.n_prompt)
-            backend.forward(rest[: task.n_new], cache, task.n_new)
+            backend.predict(rest[: task.n_new], cache, task.n_new)
 
     return _ms(verify) / VERIFY_ROUNDS
 
@@ -78,7 +79,7 @@ def decode_greedily(backend: Backend, cache: Any, token_id: int, n_new: int) -> 
     """Run one token and return the `n_new` likeliest after it, one at a time."""
     generated: list[int] = []
     while len(generated) < n_new:
-        token_id = int(backend.forward([token_id], cache)[-1].argmax())
+        token_id = backend.predict([token_id], cache)[-1].best_id
         generated.append(token_id)
     return generated
 
@@ -92,14 +93,21 @@ def weight_bytes(bundle: Bundle, backend: str, dtype: str) -> int | None:
     return None
 
 
-def our_spec(spec: SubjectSpec, backend: str, **options: Any) -> SubjectSpec:
+def our_spec(spec: SubjectSpec, backend: str, name: str = "", **options: Any) -> SubjectSpec:
     """Return the spec of one of our backends like another subject's."""
     return replace(
         spec,
-        name=backend,
+        name=name or backend,
         maker="benchmarks.our_backend:OurBackend",
         options={"backend": backend, **options},
     )
+
+
+def captured_specs(spec: SubjectSpec) -> list[SubjectSpec]:
+    """Return our quickest backend with one-token passes captured as CUDA graphs; none on a CPU."""
+    if spec.device == "cpu":
+        return []
+    return [our_spec(spec, "ort", "ort, CUDA graphs", captures=True)]
 
 
 def _ms(work: Any) -> float:

@@ -22,6 +22,7 @@ import psutil
 
 from benchmarks.errors import BenchmarkError
 
+Device = Literal["cpu", "cuda"]
 TaskName = Literal["prefill", "decode", "verify", "line"]
 START_S = 600.0  # the slowest peer compiles or converts its model first
 TASK_S = 600.0
@@ -39,6 +40,7 @@ class SubjectSpec:
     """The bundle."""
     n_threads: int
     seed: int
+    device: Device = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
 
 

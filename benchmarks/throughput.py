@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import Figure, Ratio, figure, ratio
-from benchmarks.machine import read_bandwidth
+from benchmarks.machine import read_bandwidth, read_device_bandwidth
 from benchmarks.results import Recorder
 from benchmarks.subjects import SubjectProcess, SubjectSpec, Task
 from server.manifest import ModelSpec
@@ -64,12 +64,11 @@ def measure(
     Raises:
         BenchmarkError: none is left.
     """
-    n_threads = specs[0].n_threads
-    roofs = [read_bandwidth(n_threads)]
+    roofs = [_read_bandwidth(specs[0])]
     running, loads = _load(recorder, specs, token_ids, plan, step)
     try:
         values = _run_rounds(recorder, running, plan, step)
-        roofs.append(read_bandwidth(n_threads))
+        roofs.append(_read_bandwidth(specs[0]))
         recorder.figures += [
             figure("machine", "read_bandwidth", "GB/s", [roof / 1e9 for roof in roofs]),
             *_figures(running, values, loads, max(roofs)),
@@ -82,6 +81,11 @@ def measure(
             process.close()
     if not values:
         raise BenchmarkError("; ".join(recorder.notes) or "nothing was measured")
+
+
+def _read_bandwidth(spec: SubjectSpec) -> float:
+    """Return the bytes per second that can be read where subjects run."""
+    return read_bandwidth(spec.n_threads) if spec.device == "cpu" else read_device_bandwidth()
 
 
 def _load(

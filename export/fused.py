@@ -16,7 +16,7 @@ docs/ContribOperators.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ TENSORS = TensorNames(
     seqlens_k="seqlens_k",
     total_len="total_len",
     logits_from="logits_from",
+    log_probs="log_probs",
 )
 GELU_TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
@@ -78,6 +79,13 @@ class FusedOptions:
         widths = _widths(config, spec).values()
         block_size = BLOCK_SIZE if is_half else choose_block_size(bits, widths)
         return cls(dtype=dtype, half_activations=is_half, block_size=block_size)
+
+    @property
+    def tensors(self) -> TensorNames:
+        """The graph's border."""
+        if not self.half_activations:
+            return TENSORS
+        return replace(TENSORS, best_ids="best_ids", best_log_probs="best_log_probs")
 
     @property
     def quantization(self) -> Quantization | None:
@@ -156,6 +164,7 @@ class _Builder:
         self.spec = spec
         self.weights = weights
         self.options = options
+        self.tensors = options.tensors
         half = options.half_activations
         self.float_type = np.dtype(np.float16 if half else np.float32)
         self.float_code = TensorProto.FLOAT16 if half else TensorProto.FLOAT
@@ -252,7 +261,10 @@ class _Builder:
         return self.linear(hidden, f"{name}.c_proj")
 
     def head(self, x: str) -> None:
-        """Logits [B, T - logits_from, V], always fp32."""
+        """Logits and log-probabilities [B, T - logits_from, V], always fp32.
+
+        For CUDA the likeliest token is found here too: then one number is fetched, no row.
+        """
         end = self.constant("int_max", np.array([2**31 - 1], np.int64))
         axis = self.constant("time_axis", np.array([1], np.int64))
         x = self.node("Slice", [x, TENSORS.logits_from, end, axis], "wanted")
@@ -260,7 +272,12 @@ class _Builder:
         name = "wte" if head is None else "lm_head"
         weight = self.weights["transformer.wte.weight"] if head is None else head
         logits = self.matmul(x, weight, name, is_head=True)
-        self.node("Cast", [logits], TENSORS.logits, to=TensorProto.FLOAT)
+        logits = self.node("Cast", [logits], self.tensors.logits, to=TensorProto.FLOAT)
+        log_probs = self.node("LogSoftmax", [logits], self.tensors.log_probs, axis=-1)
+        if self.tensors.best_ids:
+            one = self.constant("one", np.array([1], np.int64))
+            best = [self.tensors.best_log_probs, self.tensors.best_ids]
+            self.nodes.append(helper.make_node("TopK", [log_probs, one], best, name="best"))
 
     def norm(self, x: str, name: str) -> str:
         return self.node(
@@ -350,8 +367,15 @@ class _Builder:
             info(TENSORS.total_len, TensorProto.INT32, [1]),
             info(TENSORS.logits_from, TensorProto.INT64, [1]),
         ]
-        vocabulary = self.spec.n_vocab
-        outputs = [info(TENSORS.logits, TensorProto.FLOAT, ["batch", "wanted", vocabulary])]
+        rows: list[str | int | None] = ["batch", "wanted", self.spec.n_vocab]
+        outputs = [
+            info(self.tensors.logits, TensorProto.FLOAT, rows),
+            info(self.tensors.log_probs, TensorProto.FLOAT, rows),
+        ]
+        if self.tensors.best_ids:
+            best: list[str | int | None] = ["batch", "wanted", 1]
+            outputs.append(info(self.tensors.best_ids, TensorProto.INT64, best))
+            outputs.append(info(self.tensors.best_log_probs, TensorProto.FLOAT, best))
         shape: list[str | int | None] = [
             "batch",
             self.spec.n_kv_head,
@@ -367,5 +391,5 @@ class _Builder:
 
 
 STANDARD_OPS = frozenset(
-    ("Add", "Cast", "Gather", "LayerNormalization", "Relu", "Reshape", "Slice")
+    ("Add", "Cast", "Gather", "LayerNormalization", "LogSoftmax", "Relu", "Reshape", "Slice")
 )

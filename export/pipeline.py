@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from export.checkpoint import Checkpoint, load_model, read_checkpoint, read_weights
-from export.fused import ARCHITECTURES, TENSORS, FusedOptions, build_fused, check_fusable
+from export.fused import ARCHITECTURES, FusedOptions, build_fused, check_fusable
 from export.hub import download_checkpoint, is_hub_name
 from export.portable import check_portable, write_portable
 from export.special_tokens import FACTS_FILE, FimChoice, find_special_tokens, read_facts
@@ -161,7 +161,7 @@ def _plan(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
         dtype=dtype,
         cache_dtype="fp16" if graph.half_activations else "fp32",
         quantization=graph.quantization,
-        tensors=TENSORS,
+        tensors=graph.tensors,
         special_tokens=find_special_tokens(
             checkpoint.folder, checkpoint.config, facts, options.fim_order
         ),
@@ -209,7 +209,7 @@ def _write_graph(
     )
     onnx.checker.check_model(graph)
     onnx.save(graph, folder / MODEL_FILE)
-    return TENSORS
+    return options.tensors
 
 
 def _write_checkpoint(folder: Path, checkpoint: Checkpoint, weights: Weights) -> None:

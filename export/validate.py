@@ -107,6 +107,9 @@ def _expected_border(manifest: Manifest) -> dict[str, tuple[int, Axes]]:
         names.total_len: (TensorProto.INT32, [1]),
         names.logits_from: (TensorProto.INT64, [1]),
         names.logits: (TensorProto.FLOAT, ["B", "T", spec.n_vocab]),
+        names.log_probs: (TensorProto.FLOAT, ["B", "T", spec.n_vocab]),
+        names.best_ids: (TensorProto.INT64, ["B", "T", 1]),
+        names.best_log_probs: (TensorProto.FLOAT, ["B", "T", 1]),
     }
     caches = (names.past_key, names.past_value, names.present_key, names.present_value)
     for layer in range(spec.n_layer):

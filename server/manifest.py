@@ -89,8 +89,10 @@ class TensorNames:
 
     fused: input_ids, position_ids [B, T] int64; seqlens_k [B] = P + T - 1, total_len [1] = P + T,
     both int32;
-    logits_from [1] int64; past and present [B, H, M, D], bound to the same memory. Several
-    tokens after a past (T > 1, P > 0) need B = 1: onnxruntime's operator takes no more.
+    logits_from [1] int64; logits, log_probs [B, T - logits_from, V], best_ids, best_log_probs (the
+    likeliest token) [B, T - logits_from, 1]; past and present [B, H, M, D], bound to the same
+    memory. Several tokens after a past (T > 1, P > 0) need B = 1: onnxruntime's operator takes no
+    more.
     portable: input_ids, position_ids [B, T], attention_mask [B, S], all int64; past [B, H, P, D],
     present [B, H, S, D].
     """
@@ -102,6 +104,9 @@ class TensorNames:
     total_len: str = ""
     logits_from: str = ""
     logits: str = "logits"
+    log_probs: str = ""
+    best_ids: str = ""
+    best_log_probs: str = ""
     past_key: str = "past_key_values.{layer}.key"
     past_value: str = "past_key_values.{layer}.value"
     present_key: str = "present.{layer}.key"

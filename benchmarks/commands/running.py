@@ -44,17 +44,30 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the times")
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add where the subjects shall run."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+
 def open_asked(arguments: argparse.Namespace, console: Console) -> Bundle:
     """Open the bundle that is asked for."""
     return open_bundle(
-        arguments.model, arguments.random_124m, lambda text: console.print(text, markup=False)
+        arguments.model,
+        arguments.random_124m,
+        lambda text: console.print(text, markup=False),
+        getattr(arguments, "device", "cpu"),
     )
 
 
 def base_spec(arguments: argparse.Namespace, bundle: Bundle) -> SubjectSpec:
     """Return what all subjects of a command have in common."""
     return SubjectSpec(
-        name="", maker="", folder=bundle.folder, n_threads=arguments.threads, seed=arguments.seed
+        name="",
+        maker="",
+        folder=bundle.folder,
+        n_threads=arguments.threads,
+        seed=arguments.seed,
+        device=arguments.device,
     )
 
 

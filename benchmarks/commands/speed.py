@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmarks.commands.running import (
+    add_device,
     add_measuring,
     bar,
     base_spec,
@@ -29,6 +30,7 @@ def add(commands: Commands) -> None:
     throughput = commands.add_parser("throughput", help="prefill, decode, memory of the backends")
     throughput.set_defaults(run=_throughput)
     add_measuring(throughput)
+    add_device(throughput)
     throughput.add_argument(
         "--backends", default="ort,pytorch", metavar="NAME,...", help="measured in turn"
     )
@@ -52,6 +54,7 @@ def add(commands: Commands) -> None:
     peers = commands.add_parser("peers", help="the same weights in other programs")
     peers.set_defaults(run=_peers)
     add_measuring(peers)
+    add_device(peers)
 
     servers = commands.add_parser("servers", help="a line from real servers: ours, llama.cpp's")
     servers.set_defaults(run=_servers)
@@ -71,7 +74,7 @@ def _add_typing(parser: argparse.ArgumentParser, lines_help: str) -> None:
 
 def _throughput(arguments: argparse.Namespace, command: str, console: Console) -> None:
     from benchmarks import throughput
-    from benchmarks.our_backend import our_spec
+    from benchmarks.our_backend import captured_specs, our_spec
     from benchmarks.subjects import sample_tokens
 
     bundle = open_asked(arguments, console)
@@ -83,6 +86,7 @@ def _throughput(arguments: argparse.Namespace, command: str, console: Console) -
     )
     base = base_spec(arguments, bundle)
     specs = [our_spec(base, name) for name in arguments.backends.split(",") if name]
+    specs += captured_specs(base)
     recorder = recorder_of("throughput", command, arguments, bundle, rounds=rounds)
     spec = bundle.manifest.spec
     token_ids = sample_tokens(spec.n_vocab, spec.n_ctx, arguments.seed)
@@ -171,8 +175,8 @@ def _memory(arguments: argparse.Namespace, command: str, console: Console) -> No
 
 def _peers(arguments: argparse.Namespace, command: str, console: Console) -> None:
     from benchmarks import throughput
-    from benchmarks.goals import PEER_GOALS, check_goals
-    from benchmarks.our_backend import our_spec
+    from benchmarks.goals import GPU_GOALS, PEER_GOALS, Model, check_goals
+    from benchmarks.our_backend import captured_specs, our_spec
     from benchmarks.peers import list_tasks, peer_specs
     from benchmarks.subjects import sample_tokens
 
@@ -184,11 +188,13 @@ def _peers(arguments: argparse.Namespace, command: str, console: Console) -> Non
     recorder = recorder_of("peers", command, arguments, bundle, rounds=rounds)
     peers, skipped = peer_specs(base, bundle)
     recorder.notes += skipped
-    specs = [our_spec(base, "ort"), *peers]
+    specs = [our_spec(base, "ort"), *captured_specs(base), *peers]
     token_ids = sample_tokens(spec.n_vocab, spec.n_ctx, arguments.seed)
     with bar(console, throughput.n_steps(plan, len(specs))) as step:
         throughput.measure(recorder, specs, token_ids, plan, step)
-    recorder.goals = check_goals(PEER_GOALS, recorder.ratios, "any")
+    goals = PEER_GOALS if arguments.device == "cpu" else GPU_GOALS
+    kind: Model = "124m" if arguments.random_124m is not None else "any"
+    recorder.goals = check_goals(goals, [*recorder.figures, *recorder.ratios], kind)
     finish(recorder, arguments, console)
 
 

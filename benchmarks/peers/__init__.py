@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.subjects import SubjectSpec, Task
+from benchmarks.subjects import Device, SubjectSpec, Task
 from benchmarks.throughput import DECODE_TOKENS, LINE_TOKENS
 from server.bundle import CHECKPOINT_FOLDER, Bundle
 from server.manifest import ModelSpec
@@ -24,6 +24,8 @@ class Peer:
     name: str
     package: str
     """What is imported."""
+    device: Device = "cpu"
+    """Where it is compared: the same weights in the same precision as ours there."""
     install: str
     maker: str = ""
     """`module:Class` of its subject; empty: there is none, for the reason in `why_not`."""
@@ -45,6 +47,20 @@ PEERS = (
         name="transformers static cache, torch.compile fp32",
         package="transformers",
         install="foretype[torch]",
+        maker=f"{_HUGGING_FACE}:CompiledGenerate",
+    ),
+    Peer(
+        name="transformers generate fp16",
+        package="transformers",
+        install="foretype[torch]",
+        device="cuda",
+        maker=f"{_HUGGING_FACE}:TransformersGenerate",
+    ),
+    Peer(
+        name="transformers static cache, torch.compile fp16",
+        package="transformers",
+        install="foretype[torch]",
+        device="cuda",
         maker=f"{_HUGGING_FACE}:CompiledGenerate",
     ),
     Peer(
@@ -84,7 +100,7 @@ PEERS = (
 
 
 def peer_specs(base: SubjectSpec, bundle: Bundle) -> tuple[list[SubjectSpec], list[str]]:
-    """Return the peers that can be tried, and why the others are skipped.
+    """Return the peers that can be tried on the base's device, and why the others are skipped.
 
     Raises:
         BenchmarkError: the bundle has no weights that a peer could read.
@@ -93,6 +109,8 @@ def peer_specs(base: SubjectSpec, bundle: Bundle) -> tuple[list[SubjectSpec], li
         raise BenchmarkError(f"{bundle.folder} has no {CHECKPOINT_FOLDER} that peers could load")
     specs, skipped = [], []
     for peer in PEERS:
+        if peer.device != base.device:
+            continue
         if not _is_installed(peer.package):
             skipped.append(f"skipped: {peer.name} is not installed (pip install {peer.install})")
         elif not peer.maker:

@@ -16,15 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from server.backends.predictions import Logits as Logits
+from server.backends.predictions import LogitsPrediction, Prediction
 from server.bundle import Bundle
 from server.errors import BackendFailedError
 from server.manifest import ModelSpec
 
 TokenIds = Sequence[int]
-Logits = npt.NDArray[np.float32]
+NOT_FINITE = (
+    "the network answered with logits that are not finite; its weights or its provider are broken: "
+    "choose another device or export the model again"
+)
 
 
 class KVCache(Protocol):
@@ -57,6 +59,9 @@ class BackendOptions:
     spinning: bool = False
     """Whether idle worker threads busy-wait without end: quicker on an idle machine, much slower on
     a loaded one."""
+    captures: bool = False
+    """Whether the pass of one token is captured as a CUDA graph and replayed, where the bundle was
+    exported for CUDA. Off, as nobody has measured yet whether it pays."""
     spin_us: int = 20
     """How long they busy-wait without `spinning`, in microseconds; 0: not at all. Measured, see
     docs/performance.md: it bridges the gap between two operators and costs a loaded machine little.
@@ -116,6 +121,25 @@ class Backend(ABC):
             not be used again.
         """
 
+    def predict(self, token_ids: TokenIds, cache: Any, n_rows: int = 1) -> Sequence[Prediction]:
+        """Run `forward` and return what it says of the next token.
+
+        A backend whose network normalizes, or finds the likeliest token itself, overrides it.
+
+        Args:
+            token_ids: as for `forward`.
+            cache: as for `forward`.
+            n_rows: in [0, T]; for how many of the last positions predictions are wanted.
+
+        Returns:
+            [n_rows]; valid until the next call.
+
+        Raises:
+            ValueError: as `forward`.
+            BackendFailedError: as `forward`.
+        """
+        return [LogitsPrediction(row) for row in self.forward(token_ids, cache, n_rows)]
+
     def close(self) -> None:  # noqa: B027 - most backends hold nothing that must be given back
         """Give back threads and device memory; the backend is not used afterwards."""
 
@@ -162,7 +186,20 @@ def check_logits(logits: Logits, n_logits: int, n_vocab: int) -> None:
             f"expected {[n_logits, n_vocab]}; export the model again"
         )
     if logits.size and not math.isfinite(logits.max()):
-        raise BackendFailedError(
-            "the network answered with logits that are not finite; its weights or its provider are "
-            "broken: choose another device or export the model again"
-        )
+        raise BackendFailedError(NOT_FINITE)
+
+
+def check_prediction(prediction: Prediction, n_vocab: int) -> None:
+    """Refuse a prediction from which no token can be chosen; for use by backends.
+
+    A NaN or an infinity among the logits makes all log-probabilities NaN.
+
+    Args:
+        prediction: as the network made it.
+        n_vocab: V.
+
+    Raises:
+        BackendFailedError: its likeliest token is none, or has no finite probability.
+    """
+    if not (math.isfinite(prediction.best_logprob) and 0 <= prediction.best_id < n_vocab):
+        raise BackendFailedError(NOT_FINITE)

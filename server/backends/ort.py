@@ -6,6 +6,8 @@ Here onnxruntime's errors become ours. Does not know how the layouts hold their 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from server.backends.contract import (
@@ -16,10 +18,12 @@ from server.backends.contract import (
     TokenIds,
     check_forward_arguments,
     check_logits,
+    check_prediction,
 )
 from server.backends.ort_fused import FusedCache, FusedGraph
 from server.backends.ort_portable import PortableCache, PortableGraph
 from server.backends.ort_session import OpenSession, first_line, open_session
+from server.backends.predictions import Prediction
 from server.bundle import Bundle
 from server.errors import BackendError, BackendFailedError
 from server.process import give_memory_back
@@ -78,15 +82,33 @@ class OrtBackend(Backend):
     def forward(self, token_ids: TokenIds, cache: Any, n_logits: int = 1) -> Logits:
         """Run the graph; see `Backend.forward`."""
         check_forward_arguments(self.spec, token_ids, cache.n_tokens, n_logits)
-        try:
+        with self._failing():
             logits: Logits = self._graph.run(token_ids, cache, n_logits)
+        check_logits(logits, n_logits, self.spec.n_vocab)
+        cache.n_tokens += len(token_ids)
+        return logits
+
+    def predict(self, token_ids: TokenIds, cache: Any, n_rows: int = 1) -> Sequence[Prediction]:
+        """Run the graph; see `Backend.predict`. A fused graph normalizes the rows itself."""
+        if not self._graph.normalizes:
+            return super().predict(token_ids, cache, n_rows)
+        check_forward_arguments(self.spec, token_ids, cache.n_tokens, n_rows)
+        with self._failing():
+            predictions: Sequence[Prediction] = self._graph.predict(token_ids, cache, n_rows)
+        for prediction in predictions:
+            check_prediction(prediction, self.spec.n_vocab)
+        cache.n_tokens += len(token_ids)
+        return predictions
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Make onnxruntime's errors ours."""
+        try:
+            yield
         except self._errors as exc:
             raise BackendFailedError(
                 f"onnxruntime failed on {self.info.provider}: {first_line(exc)}"
             ) from exc
-        check_logits(logits, n_logits, self.spec.n_vocab)
-        cache.n_tokens += len(token_ids)
-        return logits
 
     def close(self) -> None:
         """Drop the session, and with it its threads and device memory."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from server.backends.contract import Logits, TokenIds, check_truncation
-from server.backends.ort_logits import LogitsBuffer
+from server.backends.ort_rows import RowBuffer, as_logits
 from server.backends.ort_session import OpenSession, cache_names
 
 
@@ -44,10 +44,13 @@ class PortableGraph:
         self._opened = opened
         self._names = opened.manifest.tensors
         self._past, self._present = cache_names(opened.manifest)
-        self._logits = LogitsBuffer(opened)
-        n_ctx = opened.manifest.spec.n_ctx
+        spec = opened.manifest.spec
+        self._logits = RowBuffer(opened, self._names.logits, spec.n_vocab)
+        n_ctx = spec.n_ctx
         self._positions = np.arange(n_ctx, dtype=np.int64)[None]  # [1, M]
         self._mask = np.ones((1, n_ctx), np.int64)  # [1, M]
+
+    normalizes = False
 
     def new_cache(self) -> PortableCache:
         """Return a cache whose values hold no token."""
@@ -79,7 +82,7 @@ class PortableGraph:
         self._opened.session.run_with_iobinding(binding)
         _, *cache.values = binding.get_outputs()
         cache.n_held = n_past + n_new
-        return self._logits.last_rows(n_logits)
+        return as_logits(self._logits.last_rows(n_logits))
 
     def _cut(self, cache: PortableCache) -> None:
         """Cut the values to the tokens that count: one copy of those, only after a truncation."""

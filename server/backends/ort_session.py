@@ -50,6 +50,8 @@ class OpenSession:
     """`cpu` or `cuda`: where the KV cache lives."""
     provider: str
     n_threads: int
+    captures: bool
+    """Whether passes of one token shall be captured as CUDA graphs."""
     errors: tuple[type[Exception], ...]
     """Everything that onnxruntime raises; to be translated at the backend's border."""
 
@@ -74,7 +76,7 @@ def open_session(bundle: Bundle, options: BackendOptions, device: str) -> OpenSe
 
     Args:
         bundle: read and checked.
-        options: threads and spinning.
+        options: threads, spinning and whether to capture.
         device: `cpu` or `cuda`, whatever the options say.
 
     Raises:
@@ -86,16 +88,18 @@ def open_session(bundle: Bundle, options: BackendOptions, device: str) -> OpenSe
     ort = _import_onnxruntime()
     path, manifest = bundle.model_path, bundle.manifest
     check_graph(path)
-    if device == "cuda":
+    on_cuda = device == "cuda"
+    if on_cuda:
         _check_cuda(ort, manifest)
-    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    provider = "CUDAExecutionProvider" if on_cuda else "CPUExecutionProvider"
+    captures = options.captures and bool(manifest.tensors.best_ids)
     n_threads = options.n_threads or default_n_threads()
     errors = ort_errors()
     try:
         session = ort.InferenceSession(
             str(path),
             _session_options(ort, n_threads, options),
-            providers=[provider],
+            providers=[(provider, {"enable_cuda_graph": "1"} if on_cuda and captures else {})],
             enable_fallback=0,  # onnxruntime's own fallback prints to stdout
         )
     except errors as exc:
@@ -114,6 +118,7 @@ def open_session(bundle: Bundle, options: BackendOptions, device: str) -> OpenSe
         device=device,
         provider=provider,
         n_threads=n_threads,
+        captures=captures,
         errors=errors,
     )
 
@@ -217,7 +222,8 @@ def border(manifest: Manifest) -> tuple[list[str], list[str]]:
         names.logits_from,
     )
     past, present = cache_names(manifest)
-    return [name for name in single if name] + past, [names.logits, *present]
+    answers = (names.logits, names.log_probs, names.best_ids, names.best_log_probs)
+    return [name for name in single if name] + past, [name for name in answers if name] + present
 
 
 def cache_names(manifest: Manifest) -> tuple[list[str], list[str]]:

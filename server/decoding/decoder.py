@@ -25,7 +25,7 @@ from server.decoding.generate import (
 from server.decoding.kv_caches import CachedSequence, KVCaches
 from server.decoding.memory.drafts import Pace
 from server.decoding.prompt import Prompt
-from server.decoding.sampling import Choose, ChosenToken, log_softmax
+from server.decoding.sampling import Choose, ChosenToken
 from server.errors import BackendFailedError
 
 logger = logging.getLogger(__name__)
@@ -195,13 +195,14 @@ class Decoder:
                 if not prefill(sequence, prompt_ids[:-1], is_cancelled=is_cancelled):
                     return None
                 lacking = given[sequence.n_tokens :]
-                rows = sequence.forward(lacking, n_logits=len(token_ids))
+                rows = sequence.forward(lacking, n_rows=len(token_ids))
+                logprobs = [
+                    float(row.log_probs()[token])
+                    for row, token in zip(rows, token_ids, strict=True)
+                ]
         except BackendFailedError as exc:
             self._backends.fail(exc)
             return None
-        logprobs = [
-            float(log_softmax(row)[token]) for row, token in zip(rows, token_ids, strict=True)
-        ]
         return sum(logprobs) / len(logprobs)
 
     def forget(self, owner: str) -> None:

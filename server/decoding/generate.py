@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
-from server.backends.contract import Logits
+from server.backends.predictions import Prediction
 from server.decoding.kv_caches import CachedSequence
 from server.decoding.sampling import Choose, ChosenToken
 
@@ -71,7 +71,7 @@ def prefill(
         if is_cancelled():
             return False
         end = min(sequence.n_tokens + chunk_tokens, len(token_ids))
-        sequence.forward(token_ids[sequence.n_tokens : end], n_logits=0)
+        sequence.forward(token_ids[sequence.n_tokens : end], n_rows=0)
     return True
 
 
@@ -116,12 +116,12 @@ def generate_tokens(
             return
         n_useful = min(max_new_tokens - len(generated) - 1, sequence.n_ctx - n_seen)
         draft = list(propose(generated))[:n_useful]
-        # A pass needs a token to give logits for, even if the cache holds them all.
+        # A pass needs a token to predict after, even if the cache holds them all.
         sequence.truncate(n_seen - 1)
         lacking = [*prompt, *generated][sequence.n_tokens :]
         with timed(len(lacking) + len(draft)) if timed is not None else nullcontext():
-            logits = sequence.forward(lacking + draft, n_logits=len(draft) + 1)
-        chosen = _verify(logits, generated, draft, choose, end_ids)
+            predictions = sequence.forward(lacking + draft, n_rows=len(draft) + 1)
+        chosen = _verify(predictions, generated, draft, choose, end_ids)
         sequence.truncate(n_seen + len(chosen) - 1)
         progress.n_drafted += len(draft)
         progress.n_accepted += len(chosen) - 1
@@ -134,7 +134,7 @@ def generate_tokens(
 
 
 def _verify(
-    logits: Logits,
+    predictions: Sequence[Prediction],
     generated: Sequence[int],
     draft: Sequence[int],
     choose: Choose,
@@ -143,16 +143,16 @@ def _verify(
     """Return the tokens that are chosen in a row: accepted ones of the draft, then one more.
 
     Args:
-        logits: [len(draft) + 1, V].
-        generated: tokens before the first row.
-        draft: row i is what follows draft[:i].
+        predictions: [len(draft) + 1].
+        generated: tokens before the first prediction.
+        draft: prediction i is of what follows draft[:i].
         choose: asked once for each token that is returned.
         end_ids: after one of these nothing is chosen any more.
     """
     chosen: list[ChosenToken] = []
     so_far = list(generated)
-    for row, drafted in zip(logits, [*draft, None], strict=True):
-        token = choose(so_far, row)
+    for prediction, drafted in zip(predictions, [*draft, None], strict=True):
+        token = choose(so_far, prediction)
         chosen.append(token)
         if token.token_id != drafted or token.token_id in end_ids:
             break

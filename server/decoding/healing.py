@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from server.decoding.sampling import IdArray, LogProbs, Processor, log_softmax
+from server.backends.predictions import LogProbs, log_softmax
+from server.decoding.sampling import IdArray, Processor
 
 MAX_HEALED_TOKENS = 3  # Quoted: as many as JetBrains' full-line completion takes back.
 

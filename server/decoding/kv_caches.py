@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 
-from server.backends.contract import Backend, KVCache, Logits
+from server.backends.contract import Backend, KVCache
+from server.backends.predictions import Prediction
 
 MAX_CACHES = 4  # Two documents in two prompt orders, guessed.
 MAX_CACHE_BYTES = 256_000_000  # Three of GPT-2 124M in fp32. Guessed.
@@ -48,20 +49,20 @@ class CachedSequence:
         """Return how many tokens at the front are equal."""
         return sum(1 for _ in takewhile(bool, map(operator.eq, self._token_ids, token_ids)))
 
-    def forward(self, token_ids: Sequence[int], n_logits: int) -> Logits:
+    def forward(self, token_ids: Sequence[int], n_rows: int) -> Sequence[Prediction]:
         """Run new tokens.
 
         Returns:
-            [n_logits, V], for the last of them; valid until the backend's next pass.
+            [n_rows], after each of the last of them; valid until the backend's next pass.
 
         Raises:
             BackendFailedError: the network raised; the sequence is lost.
         """
         self.is_lost = True  # Until the pass has come back, the cache may hold half of it.
-        logits = self._backend.forward(token_ids, self._kv_cache, n_logits)
+        predictions = self._backend.predict(token_ids, self._kv_cache, n_rows)
         self._token_ids.extend(token_ids)
         self.is_lost = False
-        return logits
+        return predictions
 
     def truncate(self, n_tokens: int) -> None:
         """Forget all after the first `n_tokens`."""

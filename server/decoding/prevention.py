@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from server.backends.predictions import LogProbs
 from server.decoding.healing import Vocabulary
-from server.decoding.sampling import IdArray, LogProbs, Processor
+from server.decoding.sampling import IdArray, Processor
 
 
 def forbid_start(vocabulary: Vocabulary, healed: bytes, start: bytes) -> Processor:

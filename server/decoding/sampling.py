@@ -1,21 +1,19 @@
-"""Which token comes next: pure rules on one row of logits, composed into a `Choose`.
+"""Which token comes next: pure rules on one prediction, composed into a `Choose`.
 
-Does not know text, networks or where logits come from. Randomness is an argument.
+Does not know text, networks or where predictions come from. Randomness is an argument.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from server.backends.predictions import LogProbs, Prediction, log_sum_exp
 from server.options import SamplingOptions
 
-Logits = npt.NDArray[np.float32]
-LogProbs = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
 
 NUCLEUS_START = 64  # Candidates that `apply_top_p` sorts first; guessed: it is mostly enough.
@@ -32,8 +30,8 @@ Processor = Callable[[Sequence[int], LogProbs], LogProbs]
 """A seam between network and choice: the tokens generated so far and log-probabilities [V] in,
 log-probabilities [V] out; -inf forbids. Returns its argument or a new array, never changes it."""
 
-Choose = Callable[[Sequence[int], Logits], ChosenToken]
-"""The tokens generated so far and logits [V] in, the next token out."""
+Choose = Callable[[Sequence[int], Prediction], ChosenToken]
+"""The tokens generated so far and what the network expects in, the next token out."""
 
 
 def make_choose(
@@ -54,12 +52,11 @@ def make_choose(
     is_forbidden = frozenset(forbidden_ids)
     masked = np.array(forbidden_ids, np.int64)
 
-    def choose(generated: Sequence[int], logits: Logits) -> ChosenToken:
-        if not processors and options.temperature == 0:
-            token_id = int(logits.argmax())
-            if token_id not in is_forbidden:
-                return ChosenToken(token_id, float(logits[token_id]) - log_sum_exp(logits))
-        log_probs = log_softmax(logits)
+    def choose(generated: Sequence[int], prediction: Prediction) -> ChosenToken:
+        is_greedy = not processors and options.temperature == 0
+        if is_greedy and prediction.best_id not in is_forbidden:
+            return ChosenToken(prediction.best_id, prediction.best_logprob)
+        log_probs = prediction.log_probs()
         log_probs[masked] = -np.inf
         for process in processors:
             log_probs = process(generated, log_probs)
@@ -85,28 +82,6 @@ def sample(log_probs: LogProbs, options: SamplingOptions, rng: np.random.Generat
     # Below the sum even after rounding; `side="right"` steps over masked tokens, which add nothing.
     drawn = min(rng.random() * weights[-1], np.nextafter(weights[-1], 0))
     return int(np.searchsorted(weights, drawn, side="right"))
-
-
-def log_sum_exp(logits: Logits) -> float:
-    """Return log(sum(exp(logits))) without overflow.
-
-    Args:
-        logits: [V], unnormalized.
-    """
-    peak = float(logits.max())
-    return peak + math.log(float(np.exp(logits - np.float32(peak)).sum(dtype=np.float64)))
-
-
-def log_softmax(logits: Logits) -> LogProbs:
-    """Return normalized log-probabilities.
-
-    Args:
-        logits: [V], unnormalized; -inf stays -inf.
-
-    Returns:
-        [V], a new array.
-    """
-    return logits - np.float32(log_sum_exp(logits))
 
 
 def apply_temperature(log_probs: LogProbs, temperature: float) -> LogProbs:

@@ -33,12 +33,20 @@ class Runner:
         self.session = ort.InferenceSession(graph.SerializeToString(), providers=providers)
         self.names = [o.name for o in self.session.get_outputs()]
         self.caches = {
-            value.name: np.zeros((n_batch, value.shape[1], n_past_max, value.shape[3]), np.float32)
+            value.name: np.zeros(
+                (n_batch, value.shape[1], n_past_max, value.shape[3]),
+                np.float16 if "16" in value.type else np.float32,
+            )
             for value in self.session.get_inputs()
             if value.name.startswith("past_key_values")
         }
 
     def run(self, token_ids: npt.NDArray[np.int64], n_past: int, logits_from: int = 0) -> Values:
+        return self.answer(token_ids, n_past, logits_from)[TENSORS.logits]
+
+    def answer(
+        self, token_ids: npt.NDArray[np.int64], n_past: int, logits_from: int = 0
+    ) -> dict[str, Values]:
         n_batch, n_new = token_ids.shape
         positions = np.arange(n_past, n_past + n_new, dtype=np.int64)
         outputs = self.session.run(
@@ -55,8 +63,7 @@ class Runner:
         by_name = dict(zip(self.names, outputs, strict=True))
         for name in self.caches:
             self.caches[name] = by_name[name.replace("past_key_values", "present")]
-        logits: Values = by_name[TENSORS.logits]
-        return logits
+        return by_name
 
 
 def reference(folder: Path, token_ids: npt.NDArray[np.int64]) -> Values:
@@ -126,6 +133,33 @@ def test_logits_are_computed_only_where_they_are_wanted(checkpoint: Path) -> Non
     np.testing.assert_array_equal(runner.run(TOKENS[:1, :20], 0, logits_from=17), every[:, 17:])
 
 
+def test_log_probabilities_are_normalized(checkpoint: Path) -> None:
+    answer = Runner(build(checkpoint, dtype="int8")).answer(TOKENS[:1, :20], 0, logits_from=17)
+    logits = answer[TENSORS.logits].astype(np.float64)
+    wanted = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+    assert relative_error(wanted, answer[TENSORS.log_probs]) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8", "int4"])
+@pytest.mark.parametrize("n_wanted", [0, 1, 5])
+def test_graph_for_cuda_finds_the_likeliest_tokens(
+    checkpoint: Path, dtype: str, n_wanted: int
+) -> None:
+    """Its contrib operators run on the CPU as well, more slowly."""
+    options = FusedOptions(dtype=dtype, half_activations=True)
+    runner = Runner(build(checkpoint, dtype=dtype, half_activations=True))
+    answer = runner.answer(TOKENS[:1, :20], 0, logits_from=20 - n_wanted)
+    log_probs = answer[TENSORS.log_probs]
+
+    assert answer[options.tensors.best_ids].shape == (1, n_wanted, 1)
+    np.testing.assert_array_equal(answer[options.tensors.best_ids][..., 0], log_probs.argmax(-1))
+    if n_wanted:
+        np.testing.assert_array_equal(
+            answer[options.tensors.best_log_probs][..., 0], log_probs.max(-1)
+        )
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_bigcode"])
 @pytest.mark.parametrize(("dtype", "bound"), [("int8", 0.05), ("int4", 0.4)])
 def test_quantized_graph_stays_near_pytorch(
@@ -147,6 +181,7 @@ def test_structure_of_a_block_is_ten_operators(checkpoint: Path) -> None:
         "Reshape": 1,
         "Slice": 1,
         "Cast": 1,
+        "LogSoftmax": 1,
         "GroupQueryAttention": 2,
         "FastGelu": 2,
         "LayerNormalization": 5,
@@ -192,7 +227,9 @@ def test_graph_for_cuda_is_half_precision_up_to_the_logits(checkpoint: Path, dty
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     assert onnx.TensorProto.FLOAT not in kinds
     border = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.output,)}
-    assert border.pop("logits") == onnx.TensorProto.FLOAT
+    for name in ("logits", "log_probs", "best_log_probs"):
+        assert border.pop(name) == onnx.TensorProto.FLOAT
+    assert border.pop("best_ids") == onnx.TensorProto.INT64
     assert set(border.values()) == {onnx.TensorProto.FLOAT16}
 
 

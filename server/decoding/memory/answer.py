@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from server.backends.predictions import LogProbs
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.copies import Copy, CopyTrace
 from server.decoding.memory.drafts import Pace
 from server.decoding.memory.mixture import Votes, count_votes, memory_weight, mix
 from server.decoding.memory.recall import Matches, Recall
 from server.decoding.memory.stream import MAX_MATCH_TOKENS
-from server.decoding.sampling import LogProbs
 
 HELPING_WEIGHT = 0.5  # From here on the memory has the greater say in a token.
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from server.backends.predictions import LogProbs
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.recall import Matches, Nearness
-from server.decoding.sampling import IdArray, LogProbs
+from server.decoding.sampling import IdArray
 
 LEAST_LOGPROB = -10.0  # Below it the network's opinion of the memory's choice is one and the same.
 MOST_WEIGHT = 0.995  # The network always keeps a word. Guessed.

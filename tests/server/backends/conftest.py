@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from export.pipeline import ExportOptions, export_bundle
+from server.backends.contract import BackendOptions
+from server.backends.ort import OrtBackend
 from server.bundle import Bundle, read_bundle
+from server.errors import BackendUnavailableError
 from tests.fakes import byte_tokenizer_json
 
 N_CTX = 48
@@ -43,7 +46,11 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
             write_checkpoint(checkpoint, architecture)
             output = tmp_path_factory.mktemp("bundle") / "-".join(key)
             options = ExportOptions(
-                model=str(checkpoint), output=output, layout=layout, dtype=dtype
+                model=str(checkpoint),
+                output=output,
+                layout=layout,
+                dtype=dtype,
+                device="cuda" if dtype == "fp16" else "cpu",
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # optimum's and the tracer's own
@@ -52,6 +59,14 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
         return made[key]
 
     return make
+
+
+def load_or_skip(bundle: Bundle, options: BackendOptions) -> OrtBackend:
+    """Load onnxruntime's backend; without the device that is asked for the test is skipped."""
+    try:
+        return OrtBackend.load(bundle, options)
+    except BackendUnavailableError as exc:
+        pytest.skip(f"needs a CUDA device: {exc}")
 
 
 @pytest.fixture

@@ -7,13 +7,15 @@ share: each against the plain way, on onnxruntime, token for token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from server.backends.contract import Backend, BackendOptions, Logits
+from server.backends.contract import Backend, BackendOptions
 from server.backends.ort import OrtBackend
+from server.backends.predictions import LogProbs
 from server.completion.engine import EngineUsage
 from server.decoding.decoder import Decoder, Job
 from server.decoding.generate import Propose, no_draft, prefill
@@ -22,7 +24,7 @@ from server.decoding.prompt import Prompt
 from server.decoding.sampling import make_choose
 from server.options import SamplingOptions
 from tests.fakes import FakeBackends
-from tests.server.backends.conftest import N_CTX, MakeBundle
+from tests.server.backends.conftest import N_CTX, MakeBundle, load_or_skip
 
 CPU = BackendOptions(device="cpu", n_threads=1)
 LAYOUTS = ("fused", "portable")
@@ -34,9 +36,26 @@ def random_ids(n: int, seed: int = 0) -> list[int]:
     return [int(i) for i in np.random.default_rng(seed).integers(0, N_VOCAB, n)]
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(
+    params=[
+        "fused",
+        "portable",
+        "for cuda",
+        "for cuda, captured",
+        pytest.param("on cuda", marks=pytest.mark.gpu),
+        pytest.param("on cuda, captured", marks=pytest.mark.gpu),
+    ]
+)
 def backend(request: pytest.FixtureRequest, make_bundle: MakeBundle) -> Iterator[Backend]:
-    loaded = OrtBackend.load(make_bundle("gpt2", request.param), CPU)
+    """A graph for CUDA runs on the CPU as well; what is captured there runs as it is."""
+    how: str = request.param
+    if how in LAYOUTS:
+        bundle, options = make_bundle("gpt2", how), CPU
+    else:
+        bundle = make_bundle("gpt2", "fused", "fp16")
+        device = "cuda" if how.startswith("on") else "cpu"
+        options = replace(CPU, device=device, captures=how.endswith("captured"))
+    loaded = load_or_skip(bundle, options)
     yield loaded
     loaded.close()
 
@@ -121,12 +140,12 @@ def test_a_cache_that_was_used_before_answers_as_a_fresh_one(backend: Backend) -
 @pytest.mark.parametrize("chunk_tokens", [1, 5, 8, 39])
 def test_a_prefill_in_chunks_equals_a_whole_one(backend: Backend, chunk_tokens: int) -> None:
     prompt = random_ids(40)
-    logits: list[Logits] = []
+    rows: list[LogProbs] = []
     for size in (len(prompt), chunk_tokens):
         sequence = CachedSequence(backend)
         prefill(sequence, prompt[:-1], is_cancelled=lambda: False, chunk_tokens=size)
-        logits.append(sequence.forward(prompt[-1:], n_logits=1).copy())
-    whole, chunked = logits
+        rows.append(sequence.forward(prompt[-1:], n_rows=1)[0].log_probs())
+    whole, chunked = rows
     assert np.linalg.norm(chunked - whole) < 1e-5 * np.linalg.norm(whole)
     assert chunked.argmax() == whole.argmax()
 

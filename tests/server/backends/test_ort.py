@@ -101,6 +101,8 @@ def test_weights_that_are_no_numbers_are_a_failure(own_bundle: Bundle) -> None:
     backend = OrtBackend.load(own_bundle, CPU)
     with pytest.raises(BackendFailedError, match="not finite"):
         backend.forward([1, 2], backend.new_cache())
+    with pytest.raises(BackendFailedError, match="not finite"):
+        backend.predict([1, 2], backend.new_cache())
 
 
 @pytest.mark.parametrize("layout", ["fused", "portable"])
@@ -111,14 +113,14 @@ def test_the_past_is_never_copied_to_numpy_while_decoding(
 
     backend = OrtBackend.load(make_bundle("gpt2", layout), CPU)
     cache = backend.new_cache()
-    backend.forward([1, 2, 3], cache)
+    backend.predict([1, 2, 3], cache)
     copies = []
     monkeypatch.setattr(onnxruntime.OrtValue, "numpy", lambda value: copies.append(value))
-    before = [value.data_ptr() for value in getattr(cache, "buffers", [])]
+    before = [value.data_ptr() for value in getattr(cache, "buffers", {}).values()]
     for token in range(8):
-        backend.forward([token], cache)
+        backend.predict([token], cache)
     assert copies == []
-    assert [value.data_ptr() for value in getattr(cache, "buffers", [])] == before
+    assert [value.data_ptr() for value in getattr(cache, "buffers", {}).values()] == before
 
 
 def test_cuda_without_a_driver_says_what_is_missing(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.backends.predictions import LogitsPrediction
 from server.bundle import EMBEDDED_FOLDER
 from server.decoding.healing import (
     MAX_HEALED_TOKENS,
@@ -166,7 +167,7 @@ def generate(healed: bytes, seed: int) -> list[int]:
     generated: list[int] = []
     while len(spelled(tokenizer.token_bytes, generated)) < len(healed):
         logits = (4 * generator.normal(size=8192)).astype(np.float32)
-        generated.append(choose(generated, logits).token_id)
+        generated.append(choose(generated, LogitsPrediction(logits)).token_id)
     return generated
 
 

@@ -16,16 +16,16 @@ def fill(caches: KVCaches, token_ids: list[int], owner: str = "") -> int:
     with caches.lease(token_ids, owner) as sequence:
         n_reused = sequence.n_tokens
         if n_reused < len(token_ids):
-            sequence.forward(token_ids[n_reused:], n_logits=1)
+            sequence.forward(token_ids[n_reused:], n_rows=1)
     return n_reused
 
 
 def test_a_sequence_stays_in_step_with_its_cache() -> None:
     backend = FakeBackend()
     sequence = CachedSequence(backend)
-    sequence.forward([1, 2, 3, 4], n_logits=0)
+    sequence.forward([1, 2, 3, 4], n_rows=0)
     sequence.truncate(2)
-    sequence.forward([5], n_logits=1)
+    sequence.forward([5], n_rows=1)
     assert sequence.n_tokens == 3
     assert backend.caches[0].token_ids == [1, 2, 5]
     assert sequence.count_common([1, 2, 5, 9]) == 3
@@ -35,7 +35,7 @@ def test_a_sequence_stays_in_step_with_its_cache() -> None:
 
 def test_truncating_to_more_than_there_is_changes_nothing() -> None:
     sequence = CachedSequence(FakeBackend())
-    sequence.forward([1, 2], n_logits=0)
+    sequence.forward([1, 2], n_rows=0)
     sequence.truncate(5)
     assert sequence.n_tokens == 2
 
@@ -99,7 +99,7 @@ def fill_beside(caches: KVCaches, token_ids: list[int], present_ids: list[int]) 
         if sequence is None:
             return None
         n_reused = sequence.n_tokens
-        sequence.forward(token_ids[n_reused:], n_logits=0)
+        sequence.forward(token_ids[n_reused:], n_rows=0)
     return n_reused
 
 
@@ -152,7 +152,7 @@ def test_a_consumer_that_raises_leaves_what_was_run() -> None:
 
     def raise_after_a_pass() -> None:
         with caches.lease([1, 2]) as sequence:
-            sequence.forward([1, 2], n_logits=0)
+            sequence.forward([1, 2], n_rows=0)
             raise KeyError
 
     with pytest.raises(KeyError):

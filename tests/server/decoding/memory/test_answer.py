@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from server.backends.predictions import LogitsPrediction
 from server.completion.engine import EngineUsage
 from server.decoding.decoder import Decoder, Job
 from server.decoding.generate import no_draft
@@ -74,9 +75,9 @@ def test_confidence_is_that_of_the_mixture():
     memory = make_memory()
     context = TEXT[150:180]
     seen = AnswerMemory(memory._recall, context, Coefficients(), Pace(Coefficients()))
-    logits = np.zeros(N_VOCAB, np.float32)
+    prediction = LogitsPrediction(np.zeros(N_VOCAB, np.float32))
     choose = make_choose(SamplingOptions(), np.random.default_rng(0), processors=[seen.process])
-    chosen = choose([], logits)
+    chosen = choose([], prediction)
     assert chosen.token_id == TEXT[180]
     assert chosen.logprob > -np.log(N_VOCAB) + 1
     assert seen.n_helped == 1

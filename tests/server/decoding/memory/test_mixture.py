@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from server.backends.predictions import log_softmax
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.index import Snapshot
 from server.decoding.memory.mixture import MOST_WEIGHT, count_votes, memory_weight, mix
 from server.decoding.memory.recall import DocumentText, Matches, Recall
 from server.decoding.memory.stream import TokenWidth
-from server.decoding.sampling import log_softmax
 
 WIDTH = TokenWidth(8)
 
