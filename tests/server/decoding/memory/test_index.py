@@ -101,6 +101,16 @@ def test_a_text_that_is_unlearned_while_it_is_learned_stays_silent():
     assert next_ids(index, [1, 2]) == [4]
 
 
+def test_many_silenced_texts_do_not_crowd_out_what_speaks():
+    """All their places agree better than the living one's, and only so many are looked at."""
+    crowd = [text(f"{i}.py", [9, 1, 2, 3, 4]) for i in range(4 * MAX_PLACES)]
+    index = make_index()
+    index.learn(lambda: [text("living.py", [2, 3, 8]), *crowd])
+    index.unlearn([one.path for one in crowd])
+    index.learn(lambda: [text("new.py", [6])])
+    assert next_ids(index, [9, 1, 2, 3]) == [8]
+
+
 def test_a_snapshot_never_changes():
     index = make_index()
     index.learn(lambda: [text("a.py", [1, 2, 3])])
