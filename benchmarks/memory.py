@@ -206,10 +206,12 @@ class _Answers:
         self.is_awaited = False
         self.each_ms: list[list[float]] = []
         """By answer: of its tokens, all but the first, which ends the prefill."""
+        self.tokens_per_pass: list[float] = []
+        """By answer, the pass that ends the prefill included."""
+        self.drafts = drafts
         self._engine = engine
         self._files = files
         self._memory: MemoryScope = memory
-        self._drafts = drafts
 
     @property
     def token_ms(self) -> list[float]:
@@ -231,7 +233,7 @@ class _Answers:
                 suffix="",
                 max_new_tokens=ANSWER_TOKENS,
                 memory=self._memory,
-                drafts=self._drafts,
+                drafts=self.drafts,
             )
             self.is_awaited = True
             self._engine.warm(request, CancelToken())
@@ -247,32 +249,45 @@ class _Answers:
                 last, n_known = time.perf_counter(), usage.new_tokens
             self.is_awaited = False
             self.each_ms.append(times)
+            n_passes = usage.new_tokens - usage.accepted_tokens
+            self.tokens_per_pass.append(usage.new_tokens / max(1, n_passes))
 
 
 def _compare(recorder: Recorder, engine: LocalEngine, files: Sequence[WorkspaceFile]) -> None:
-    """Answer in turn without the memory, with it, and with what it drafts: what that adds to a
-    token.
+    """Answer in turn without the memory and with it, each without drafts and with them: what that
+    adds to a token, and what it spares. Without the memory the document alone drafts.
     """
-    network = _Answers(engine, files, "off")
-    memory = _Answers(engine, files, "workspace")
-    drafts = _Answers(engine, files, "workspace", drafts=True)
+    answers = {
+        "network": _Answers(engine, files, "off"),
+        "network and drafts": _Answers(engine, files, "off", drafts=True),
+        "memory": _Answers(engine, files, "workspace"),
+        "memory and drafts": _Answers(engine, files, "workspace", drafts=True),
+    }
     for _ in range(N_ANSWERS):
-        for one in (network, memory, drafts):
+        for one in answers.values():
             one.ask(1)
-    recorder.figures += [
-        figure("network", "token", "ms", network.token_ms),
-        figure("memory", "token", "ms", memory.token_ms),
-        # Drafted tokens come several at a time: only means say what one takes.
-        figure("memory and drafts", "token", "ms", _means(drafts), "means of answers"),
-    ]
-    for name, one in (("memory", memory), ("memory and drafts", drafts)):
+    for name, one in answers.items():
+        if not one.drafts:
+            recorder.figures.append(figure(name, "token", "ms", one.token_ms))
+            continue
+        recorder.figures += [
+            # Drafted tokens come several at a time: only means say what one takes.
+            figure(name, "token", "ms", _means(one), "means of answers"),
+            figure(name, "tokens_per_pass", "", one.tokens_per_pass, "by answer"),
+        ]
+    for name, other in (
+        ("memory", "network"),
+        ("memory and drafts", "network"),
+        ("network and drafts", "network"),
+        ("memory and drafts", "memory"),
+    ):
         pairs = [
-            (statistics.mean(own), statistics.mean(other))
-            for own, other in zip(one.each_ms, network.each_ms, strict=True)
-            if own and other
+            (statistics.mean(own), statistics.mean(theirs))
+            for own, theirs in zip(answers[name].each_ms, answers[other].each_ms, strict=True)
+            if own and theirs
         ]
         ones, others = zip(*pairs, strict=True)
-        recorder.ratios.append(ratio("token", name, ones, "network", others))
+        recorder.ratios.append(ratio("token", name, ones, other, others))
 
 
 def _means(answers: _Answers) -> list[float]:

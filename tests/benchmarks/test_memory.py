@@ -32,14 +32,21 @@ def test_every_cost_is_measured() -> None:
         "engine/resident_growth",
         "engine/saved_file_is_current",
         "network/token",
+        "network and drafts/token",
+        "network and drafts/tokens_per_pass",
         "memory/token",
         "memory and drafts/token",
+        "memory and drafts/tokens_per_pass",
         "memory/mixed_token",
     }
     assert [(one.subject, one.over) for one in recorder.ratios] == [
         ("memory", "network"),
         ("memory and drafts", "network"),
+        ("network and drafts", "network"),
+        ("memory and drafts", "memory"),
     ]
+    for drafting in ("network and drafts", "memory and drafts"):
+        assert figures[f"{drafting}/tokens_per_pass"].low >= 1
     assert 6 <= figures["index/bytes_per_token"].median < 6.1
     assert len(done) == 2 + N_PARTS
 
