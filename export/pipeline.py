@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from export.checkpoint import Checkpoint, load_model, read_checkpoint, read_weights
-from export.fused import ARCHITECTURES, FusedOptions, build_fused, check_fusable
+from export.fused import build_fused
+from export.fused_options import ARCHITECTURES, FusedOptions, check_fusable
 from export.hub import download_checkpoint, is_hub_name
 from export.portable import check_portable, write_portable
 from export.special_tokens import FACTS_FILE, FimChoice, find_special_tokens, read_facts

@@ -124,7 +124,8 @@ class Backend(ABC):
     def predict(self, token_ids: TokenIds, cache: Any, n_rows: int = 1) -> Sequence[Prediction]:
         """Run `forward` and return what it says of the next token.
 
-        A backend whose network normalizes, or finds the likeliest token itself, overrides it.
+        Our own override it where the network normalizes, or finds the likeliest token itself; a
+        plugin is asked for `forward` alone.
 
         Args:
             token_ids: as for `forward`.

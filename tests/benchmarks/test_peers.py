@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.our_backend import captured_specs
 from benchmarks.peers import PEERS, Peer, list_tasks, peer_specs
 from benchmarks.peers.ct2 import name_all_ids
 from benchmarks.peers.hugging_face import TransformersGenerate
@@ -34,6 +35,15 @@ def test_absent_peer_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPat
         "skipped: absent child is not installed (pip install it)",
         "skipped: undriven: it knows no GPT-2",
     ]
+
+
+def test_on_a_graphics_card_peers_run_in_half_precision_and_passes_are_captured() -> None:
+    base = replace(BASE, device="cuda")
+    specs, _ = peer_specs(base, read_bundle(EMBEDDED_FOLDER))
+    assert {spec.name for spec in specs} <= {peer.name for peer in PEERS if "fp16" in peer.name}
+    (captured,) = captured_specs(base)
+    assert captured.options["captures"]
+    assert captured_specs(BASE) == []
 
 
 def test_bundle_without_weights_is_refused() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import figure
+from benchmarks.machine import read_device_bandwidth
 from benchmarks.our_backend import OurBackend, decode_greedily, our_spec, time_task
 from benchmarks.results import Recorder
 from benchmarks.subjects import SubjectSpec, Task, sample_tokens
@@ -48,6 +49,13 @@ def test_tasks_run_the_passes_that_they_name(task: Task, passes: list[int]) -> N
     backend = FakeBackend(lambda _: 65)
     assert time_task(backend, task, list(range(20))) >= 0
     assert [len(one.token_ids) for one in backend.passes] == passes
+
+
+@pytest.mark.slow
+def test_a_device_is_read_as_fast_as_torch_can() -> None:
+    assert read_device_bandwidth("cpu", n_bytes=1 << 20, n_rounds=2) > 1e6
+    with pytest.raises(BenchmarkError, match="no read bandwidth of meta"):
+        read_device_bandwidth("meta", n_bytes=1 << 20)
 
 
 def test_line_is_decoded_greedily() -> None:

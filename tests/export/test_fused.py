@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from export.checkpoint import load_model, read_checkpoint, read_weights
-from export.fused import TENSORS, FusedOptions, build_fused
+from export.fused import build_fused
+from export.fused_options import TENSORS, FusedOptions
 from server.errors import UnsupportedModelError
 
 Values = npt.NDArray[np.float32]

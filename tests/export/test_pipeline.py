@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from export.checkpoint import read_checkpoint, read_weights
-from export.fused import FusedOptions, build_fused
+from export.fused import build_fused
+from export.fused_options import FusedOptions
 from export.pipeline import ExportOptions, export_bundle
 from server.backends.contract import Backend, BackendOptions
 from server.backends.ort import OrtBackend
