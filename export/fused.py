@@ -189,8 +189,12 @@ class _Builder:
         head = self.weights.get("lm_head.weight")
         name = "wte" if head is None else "lm_head"
         weight = self.weights["transformer.wte.weight"] if head is None else head
-        logits = self.matmul(x, weight, name, is_head=True)
-        logits = self.node("Cast", [logits], self.tensors.logits, to=TensorProto.FLOAT)
+        logits = self.tensors.logits
+        if self.options.half_activations:
+            half = self.matmul(x, weight, name, is_head=True)
+            self.node("Cast", [half], logits, to=TensorProto.FLOAT)
+        else:
+            self.matmul(x, weight, name, is_head=True, output=logits)
         log_probs = self.node("LogSoftmax", [logits], self.tensors.log_probs, axis=-1)
         if self.tensors.best_ids:
             one = self.constant("one", np.array([1], np.int64))
@@ -227,19 +231,22 @@ class _Builder:
         product = self.matmul(x, layer.weight, name)
         return self.node("Add", [product, self.constant(f"{name}.bias", layer.bias)], f"{name}.out")
 
-    def matmul(self, x: str, weight: Array, name: str, *, is_head: bool = False) -> str:
+    def matmul(
+        self, x: str, weight: Array, name: str, *, is_head: bool = False, output: str = ""
+    ) -> str:
         """X [B, T, K] @ weight [N, K], over K: [B, T, N]."""
+        output = output or f"{name}.product"
         if not self.options.quantization:
             # Stored as it lies, so that a tied head is the embedding's own tensor.
             stored = self.constant(f"{name}.weight", weight)
-            return self.node("FusedMatMul", [x, stored], f"{name}.product", transB=1)
+            return self.node("FusedMatMul", [x, stored], output, transB=1)
         quantization = self.options.quantization
         bits = quantization.head_bits if is_head else quantization.bits
         blocks, scales = self.quantized(name, weight, bits)
         return self.node(
             "MatMulNBits",
             [x, blocks, scales],
-            f"{name}.product",
+            output,
             N=weight.shape[0],
             K=weight.shape[1],
             bits=bits,
