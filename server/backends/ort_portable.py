@@ -7,7 +7,7 @@ how the session was opened.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class PortableCache:
 class PortableGraph:
     """A session that is fed its own `present` values."""
 
+    normalizes: ClassVar[bool] = False
+    """A graph of standard operators ends with the logits."""
+
     def __init__(self, opened: OpenSession) -> None:
         self._opened = opened
         self._names = opened.manifest.tensors
@@ -49,8 +52,6 @@ class PortableGraph:
         n_ctx = spec.n_ctx
         self._positions = np.arange(n_ctx, dtype=np.int64)[None]  # [1, M]
         self._mask = np.ones((1, n_ctx), np.int64)  # [1, M]
-
-    normalizes = False
 
     def new_cache(self) -> PortableCache:
         """Return a cache whose values hold no token."""

@@ -129,7 +129,8 @@ class LocalMemory:
             self._silences(request),
             imported_modules(request.prefix[:HEAD_CHARS], request.path, request.language),
         )
-        return AnswerMemory(recall, context, self._coefficients, self.pace)
+        is_mixed = request.memory != "off"
+        return AnswerMemory(recall, context, self._coefficients, self.pace, is_mixed=is_mixed)
 
     def source_of(self, copy: Copy) -> CopySource | None:
         """Return where a copy stands; None: its text fell silent meanwhile."""

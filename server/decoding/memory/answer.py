@@ -24,7 +24,13 @@ class AnswerMemory:
     """Recalls what followed the prompt's end and the tokens generated so far."""
 
     def __init__(
-        self, recall: Recall, context: Sequence[int], coefficients: Coefficients, pace: Pace
+        self,
+        recall: Recall,
+        context: Sequence[int],
+        coefficients: Coefficients,
+        pace: Pace,
+        *,
+        is_mixed: bool = True,
     ) -> None:
         """Prepare for one answer.
 
@@ -33,15 +39,19 @@ class AnswerMemory:
             context: tokens before the first one that is generated.
             coefficients: for votes and weights.
             pace: how long drafts should be; learns from this answer.
+            is_mixed: whether each token is looked up for the mixture anyway.
         """
         self._recall = recall
         self._context = list(context[-MAX_MATCH_TOKENS:])
         self._coefficients = coefficients
         self._pace = pace
+        self._is_mixed = is_mixed
         pace.review()
         self._asked: list[int] | None = None
         self._found: tuple[Matches, Votes] | None = None
         self._expected: tuple[int, int, int] | None = None
+        self._proposed_after: int | None = None
+        """How many tokens had been generated when a draft was last looked for."""
         self._trail: dict[int, Matches] = {}
         """What was recalled, by the number of tokens generated before."""
         self._trace = CopyTrace()
@@ -60,6 +70,9 @@ class AnswerMemory:
     def propose(self, generated: Sequence[int]) -> Sequence[int]:
         """Return what followed where the longest match stood; a `Propose`."""
         self._learn_pace(generated)
+        if not self._is_mixed and not self._pace.is_worth_looking(len(generated)):
+            return ()
+        self._proposed_after = len(generated)
         found = self._look(generated)
         if found is None:
             return ()
@@ -83,7 +96,12 @@ class AnswerMemory:
         return self._trace.add(token_id, n_new, self._trail.pop(n_before, None))
 
     def _learn_pace(self, generated: Sequence[int]) -> None:
-        """Tell whether the token that was expected last came, whether it was drafted or not."""
+        """Tell whether the token that was expected last came, whether it was drafted or not, and
+        how many drafted ones came with it.
+        """
+        if self._proposed_after is not None and len(generated) > self._proposed_after:
+            self._pace.gained(len(generated) - self._proposed_after - 1)
+            self._proposed_after = None
         if self._expected is not None:
             n_before, length, token_id = self._expected
             if n_before < len(generated):

@@ -22,6 +22,9 @@ EXTRA_COST = 0.5
 PRIOR_TOKENS = 20.0  # The fitted acceptance counts as so many tokens that were seen. Guessed.
 MOST_TOKENS = 200.0  # What was seen before counts as no more than this. Guessed.
 COST_SHARE = 0.1  # Of a new time in the running means. Guessed.
+GAIN_SHARE = 0.05  # Of a new look-up in the running mean of what they bring. Guessed.
+LOOK_S = 0.000_12  # A look-up takes so long. Measured: 2 million tokens, 2 CPU cores.
+REST_TOKENS = 8  # Where looking does not pay, it is done for one token in so many. Guessed.
 
 
 class Pace:
@@ -33,6 +36,8 @@ class Pace:
         self._n_right = PRIOR_TOKENS * coefficients.acceptance_table
         # Running means, by how many tokens a pass had; nan where none was timed.
         self._pass_s = np.full(MAX_DRAFT_TOKENS + 2, np.nan)
+        self._gain = 1.0
+        """Running mean of the drafted tokens that were accepted, by look-up."""
         self._costs: list[float] = []
         self._lengths: dict[int, int] = {}
         """Of drafts, by the length of the match; chosen when they are asked for."""
@@ -53,6 +58,19 @@ class Pace:
             mean = self._pass_s[n_tokens]
             moved = mean + COST_SHARE * (elapsed_s - mean)
             self._pass_s[n_tokens] = elapsed_s if np.isnan(mean) else moved
+
+    def gained(self, n_accepted: int) -> None:
+        """Take in how many drafted tokens a look-up brought."""
+        self._gain += GAIN_SHARE * (n_accepted - self._gain)
+
+    def is_worth_looking(self, n_generated: int) -> bool:
+        """Return whether a look-up for nothing but a draft pays after so many tokens.
+
+        Where it does not, it is still done now and then, so that better times are noticed.
+        """
+        pass_s = self._pass_s[1]
+        pays = not isfinite(pass_s) or self._gain * pass_s > LOOK_S
+        return pays or n_generated % REST_TOKENS == 0
 
     def costs(self) -> list[float]:
         """Return what passes with one token, two, and so on cost, as shares of one with one.

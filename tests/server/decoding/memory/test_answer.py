@@ -11,7 +11,7 @@ from server.decoding.decoder import Decoder, Job
 from server.decoding.generate import no_draft
 from server.decoding.memory.answer import AnswerMemory
 from server.decoding.memory.coefficients import Coefficients
-from server.decoding.memory.drafts import MAX_DRAFT_TOKENS, Pace
+from server.decoding.memory.drafts import MAX_DRAFT_TOKENS, REST_TOKENS, Pace
 from server.decoding.memory.index import LearnedText, Snapshot, WorkspaceIndex
 from server.decoding.memory.recall import DocumentText, Recall
 from server.decoding.memory.stream import TokenWidth
@@ -33,11 +33,12 @@ def uncertain(tokens: tuple[int, ...]) -> np.ndarray:
     return row
 
 
-def make_memory(pace: Pace | None = None) -> AnswerMemory:
+def make_memory(pace: Pace | None = None, *, is_mixed: bool = True) -> AnswerMemory:
     index = WorkspaceIndex(WIDTH, 1_000_000)
     index.learn(lambda: [LearnedText("b.py", WIDTH.pack(TEXT[200:]))])
     recall = Recall(lambda: index.snapshot, DocumentText(TEXT[:200], (), WIDTH), "a.py", WIDTH)
-    return AnswerMemory(recall, TEXT[:200], Coefficients(), pace or Pace(Coefficients()))
+    pace = pace or Pace(Coefficients())
+    return AnswerMemory(recall, TEXT[:200], Coefficients(), pace, is_mixed=is_mixed)
 
 
 def generate(*, drafts: bool, temperature: float, seed: int) -> tuple[list, EngineUsage, int]:
@@ -128,6 +129,33 @@ def test_drafts_grow_where_tokens_cost_nothing_more():
         pace.took(n_tokens, 0.010)
     pace.review()
     assert pace.draft_length(8) == MAX_DRAFT_TOKENS > cautious
+
+
+@pytest.mark.parametrize(
+    ("n_accepted", "pass_s", "pays"), [(0, 1.0, 0), (1, 1e-5, 0), (1, 0.01, 1)]
+)
+def test_looking_for_drafts_alone_rests_where_it_does_not_pay(
+    n_accepted: int, pass_s: float, pays: bool
+):
+    pace = Pace(Coefficients())
+    assert all(pace.is_worth_looking(n) for n in range(20))  # Before anything is known.
+    pace.took(1, pass_s)
+    for _ in range(500):
+        pace.gained(n_accepted)
+    looks = [pace.is_worth_looking(n) for n in range(2 * REST_TOKENS)]
+    assert sum(looks) == (2 * REST_TOKENS if pays else 2)
+
+
+def test_a_look_up_that_rests_proposes_nothing_unless_the_mixture_asks_anyway():
+    pace = Pace(Coefficients())
+    pace.took(1, 0.001)
+    for _ in range(200):  # Each look-up is followed by one token, the pass's own.
+        memory = make_memory(pace, is_mixed=False)
+        memory.propose(())
+        memory.propose(TEXT[200:201])
+    generated = TEXT[200:203]
+    assert not make_memory(pace, is_mixed=False).propose(generated)
+    assert make_memory(pace).propose(generated)
 
 
 def test_a_prefill_says_nothing_of_drafts():
