@@ -98,7 +98,10 @@ def measure(
         saves.append(time.perf_counter() - begun)
     recorder.figures.append(figure("engine", "saved_file_is_current", "s", saves))
     step("saved files")
-    _compare(recorder, engine, files)
+    # What a look-up brings is learned by an engine for all its answers.
+    drafting = LocalEngine.load(options)
+    _compare(recorder, engine, drafting, files)
+    drafting.close()
     engine.close()
     step("answered with the memory and without it")
     recorder.figures.append(
@@ -253,13 +256,19 @@ class _Answers:
             self.tokens_per_pass.append(usage.new_tokens / max(1, n_passes))
 
 
-def _compare(recorder: Recorder, engine: LocalEngine, files: Sequence[WorkspaceFile]) -> None:
+def _compare(
+    recorder: Recorder,
+    engine: LocalEngine,
+    drafting: LocalEngine,
+    files: Sequence[WorkspaceFile],
+) -> None:
     """Answer in turn without the memory and with it, each without drafts and with them: what that
-    adds to a token, and what it spares. Without the memory the document alone drafts.
+    adds to a token, and what it spares. Without the memory the document alone drafts, in an engine
+    of its own.
     """
     answers = {
         "network": _Answers(engine, files, "off"),
-        "network and drafts": _Answers(engine, files, "off", drafts=True),
+        "network and drafts": _Answers(drafting, files, "off", drafts=True),
         "memory": _Answers(engine, files, "workspace"),
         "memory and drafts": _Answers(engine, files, "workspace", drafts=True),
     }
