@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from server.backends.contract import Logits, TokenIds
+from server.backends.contract import TokenIds
 from server.backends.ort import OrtBackend
+from server.backends.predictions import NormalizedPrediction, Prediction
 from server.completion import watchdog
 from server.completion.engine import OnProgress, untold
 from server.completion.engines.local import LocalEngine
@@ -22,7 +25,7 @@ FAILS_HOW = os.environ.get("FAILS_HOW", "raises")
 """`raises`, `hangs`, `nan`, `shape` or `memory`."""
 
 
-REAL = OrtBackend.forward
+REAL = OrtBackend.predict
 
 
 class FailingEngine(LocalEngine):
@@ -43,31 +46,35 @@ def lose_device() -> None:
     """Make every onnxruntime backend raise from its `FAILS_AT`th forward pass on."""
     n_passes = 0
 
-    def forward(backend: OrtBackend, token_ids: TokenIds, cache: Any, n_logits: int = 1) -> Logits:
+    def predict(
+        backend: OrtBackend, token_ids: TokenIds, cache: Any, n_rows: int = 1
+    ) -> Sequence[Prediction]:
         nonlocal n_passes
         n_passes += 1
         if n_passes >= FAILS_AT:
             return fail(backend)
-        return REAL(backend, token_ids, cache, n_logits)
+        return REAL(backend, token_ids, cache, n_rows)
 
-    OrtBackend.forward = forward  # type: ignore[method-assign]
+    OrtBackend.predict = predict  # type: ignore[method-assign]
 
 
-def fail(backend: OrtBackend) -> Logits:
+def fail(backend: OrtBackend) -> Sequence[Prediction]:
     """Fail as the environment says; what onnxruntime would raise passes the backend's border."""
     if FAILS_HOW == "hangs":
         threading.Event().wait()
     if FAILS_HOW == "raises":
         raise BackendFailedError("device lost")
-    wrong = {
-        "nan": lambda *_: np.full((1, backend.spec.n_vocab), np.nan, np.float32),
-        "shape": lambda *_: np.zeros((1, 7), np.float32),
-        "memory": out_of_memory,
-    }
-    backend._graph.run = wrong[FAILS_HOW]
+    graph = backend._graph
+    if FAILS_HOW == "nan":
+        graph.predict = lambda *_: [NormalizedPrediction(0, math.nan, out_of_memory)]
+    if FAILS_HOW == "memory":
+        graph.predict = out_of_memory
+    if FAILS_HOW == "shape":  # As of a graph that ends with the logits.
+        type(graph).normalizes = False
+        graph.run = lambda *_: np.zeros((1, 7), np.float32)
     return REAL(backend, [0], backend.new_cache())
 
 
-def out_of_memory(*_: object) -> Logits:
+def out_of_memory(*_: object) -> Any:
     """Raise what numpy raises."""
     raise MemoryError
