@@ -181,7 +181,7 @@ class _Builder:
     def head(self, x: str) -> None:
         """Logits and log-probabilities [B, T - logits_from, V], always fp32.
 
-        For CUDA the likeliest token is found here too: then one number is fetched, no row.
+        For CUDA the likeliest token is found here too: then two numbers are fetched, no row.
         """
         end = self.constant("int_max", np.array([2**31 - 1], np.int64))
         axis = self.constant("time_axis", np.array([1], np.int64))
