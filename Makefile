@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BUILT_FROM := pyproject.toml constraints.txt server/decoding/memory/_speedups.pyx
 CHECKED := server export training benchmarks tests scripts
 
 .DEFAULT_GOAL := help
@@ -16,11 +17,11 @@ help: ## show this list
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serving: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.serving: $(BUILT_FROM) | $(BIN)/python
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.developing: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.developing: $(BUILT_FROM) | $(BIN)/python
 	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.serving
@@ -77,3 +78,4 @@ vscode: ## build the VS Code extension (.vsix)
 
 clean: ## delete what the commands above made
 	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -f server/decoding/memory/_speedups.c server/decoding/memory/_speedups.*.so

@@ -22,6 +22,7 @@ from server.backends.contract import Backend, BackendOptions, Logits
 from server.bundle import Bundle, locate_bundle, read_bundle
 from server.completion.engines.local_memory import LocalMemory
 from server.completion.workspace.survey import survey
+from server.decoding.memory.speedups import IS_COMPILED
 from server.errors import BackendError, BundleError, CompletionServerError
 from server.exit_codes import ExitCode
 from server.options import Options, camel_case
@@ -37,6 +38,11 @@ PACKAGES = (
     "torch",
     "transformers",
     "optimum",
+)
+LOOK_UPS = (
+    "compiled code"
+    if IS_COMPILED
+    else "numpy, more slowly: no C compiler was found when Foretype was installed"
 )
 PROBE_TOKENS = 64
 DECODE_STEPS = 16
@@ -76,6 +82,7 @@ def run(options: Options, folder: Path | None = None) -> int:
     console.print(_plugin_table(plugins))
     if bundle is not None:
         console.print(f"Workspace memory: {survey_workspace(bundle, options, folder)}")
+        console.print(f"Looked up in it by {LOOK_UPS}")
     console.print(f"Settings that differ from the defaults: {changed_settings(options) or 'none'}")
     is_usable = any(not probe.problem for probe in probes)
     if options.engine == "local" and not is_usable:

@@ -13,7 +13,7 @@ import numpy as np
 
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.mixture import count_votes, memory_weight, mix
-from server.decoding.memory.recall import Matches
+from server.decoding.memory.search import Places
 from training.likelihood import Score
 from training.workspace import Recollection, document_only
 
@@ -33,9 +33,9 @@ def ablate(
     empty = Score(nats=0.0, n_bytes=0, n_right=0, n_tokens=0)
     scores = {name: [empty] * n_files for name in VARIANTS}
     for each in recollections:
-        choices = (None, document_only(each.matches), each.matches)
-        for name, matches in zip(VARIANTS, choices, strict=True):
-            log_probs = mixed(each.log_probs, matches, coefficients)
+        choices = (None, document_only(each.places), each.places)
+        for name, places in zip(VARIANTS, choices, strict=True):
+            log_probs = mixed(each.log_probs, places, coefficients)
             so_far = scores[name][each.file]
             scores[name][each.file] = replace(
                 so_far,
@@ -47,11 +47,11 @@ def ablate(
     return scores
 
 
-def mixed(log_probs: np.ndarray, matches: Matches | None, coefficients: Coefficients) -> np.ndarray:
+def mixed(log_probs: np.ndarray, places: Places | None, coefficients: Coefficients) -> np.ndarray:
     """Return the mixture [V] of a network's log-probabilities [V] and what is recalled."""
-    if matches is None or not matches.n_matches:
+    if places is None or not places.n_matches:
         return log_probs
-    votes = count_votes(matches, coefficients)
+    votes = count_votes(places, coefficients)
     return mix(log_probs, votes, memory_weight(votes, log_probs, coefficients))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from server.decoding.memory.coefficients import FEATURES, LENGTH_KNOTS, Coefficients
 from server.decoding.memory.mixture import LEAST_LOGPROB, MOST_WEIGHT
-from server.decoding.memory.recall import Nearness
+from server.decoding.memory.search import Nearness
 from server.decoding.memory.stream import MAX_MATCH_TOKENS
 from training.errors import CorpusError
 from training.workspace import Recollection, WorkspaceProtocol, recollect, workspace_files
@@ -64,7 +64,7 @@ class Observations:
 
 def observe(recollections: Iterable[Recollection]) -> Observations:
     """Collect the tokens at which the memory recalled something."""
-    seen = [_row(each) for each in recollections if each.matches.n_matches]
+    seen = [_row(each) for each in recollections if each.places.n_matches]
     n_most = max(len(row["lengths"]) for row in seen)
 
     def padded(name: str, dtype: torch.dtype) -> Tensor:
@@ -134,7 +134,7 @@ def calibrate(
             totals["nats"] += nats
             totals["bytes"] += each.n_bytes
             totals["tokens"] += 1
-            totals["forgotten"] += 0.0 if each.matches.n_matches else nats
+            totals["forgotten"] += 0.0 if each.places.n_matches else nats
             yield each
 
     seen = observe(counted())
@@ -239,15 +239,15 @@ def fitted_nats(seen: Observations, coefficients: Coefficients) -> Tensor:
 
 
 def _row(each: Recollection) -> dict[str, np.ndarray | float]:
-    matches = each.matches
-    _, groups = np.unique(matches.next_ids, return_inverse=True)
+    places = each.places
+    _, groups = np.unique(places.next_ids, return_inverse=True)
     return {
-        "lengths": matches.lengths,
-        "nearness": matches.nearness,
+        "lengths": places.lengths,
+        "nearness": places.nearness,
         "groups": groups,
-        "is_place": np.ones(matches.n_matches),
-        "is_truth": matches.next_ids == each.truth,
-        "next_logprobs": np.maximum(each.log_probs[matches.next_ids], -1e4),
+        "is_place": np.ones(places.n_matches),
+        "is_truth": places.next_ids == each.truth,
+        "next_logprobs": np.maximum(each.log_probs[places.next_ids], -1e4),
         "peak": float(each.log_probs.max()),
         "truth": float(each.log_probs[each.truth]),
         "file": each.file,

@@ -18,7 +18,8 @@ from torch import nn
 
 from server.completion.imports import HEAD_CHARS, imported_modules
 from server.decoding.memory.index import LearnedText, WorkspaceIndex
-from server.decoding.memory.recall import DocumentText, Matches, Nearness, Recall
+from server.decoding.memory.recall import DocumentText, Recall
+from server.decoding.memory.search import Found, Nearness, Places
 from server.decoding.memory.stream import MAX_MATCH_TOKENS, TokenWidth
 from training.cutpoints import HeldOutFile, choose_files
 from training.generate import Reader
@@ -50,7 +51,8 @@ class Recollection:
     """Index of the file."""
     log_probs: np.ndarray
     """[V], the network's."""
-    matches: Matches
+    places: Places
+    """That agree with the tokens before it."""
     truth: int
     n_bytes: int
     """Of the token that came."""
@@ -100,11 +102,11 @@ def recollect(
                 width,
                 imported=imported_modules(heads[i], file.path, "python"),
             )
-            matches = recall.matches(ids[max(0, i - MAX_MATCH_TOKENS) : i])
+            places = recall.matches(ids[max(0, i - MAX_MATCH_TOKENS) : i]).found
             yield Recollection(
                 file=number,
                 log_probs=log_probs,
-                matches=matches,
+                places=places,
                 truth=ids[i],
                 n_bytes=int(sizes[ids[i]]),
             )
@@ -125,15 +127,15 @@ def _heads(text: str, sizes: np.ndarray) -> list[str]:
     ]
 
 
-def document_only(matches: Matches) -> Matches:
-    """Return the matches in the document itself; what follows them can't be read any more."""
-    kept = matches.nearness == Nearness.DOCUMENT
-    return Matches(
-        lengths=matches.lengths[kept],
-        next_ids=matches.next_ids[kept],
-        nearness=matches.nearness[kept],
-        places=matches.places[kept],
-        origins=(),
+def document_only(places: Places) -> Places:
+    """Return the places in the document itself."""
+    kept = places.nearness == Nearness.DOCUMENT
+    return Found(
+        lengths=places.lengths[kept],
+        next_ids=places.next_ids[kept],
+        nearness=places.nearness[kept],
+        places=places.places[kept],
+        starts=(0,),
     )
 
 

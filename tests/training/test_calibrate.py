@@ -80,7 +80,7 @@ def test_a_file_that_is_written_anew_is_no_part_of_the_workspace(
     files = workspace_files(rows(), PROTOCOL)
     alone = [row for row in rows() if row["path"] in {file.path for file in files}]
     for each in recollect(model, tokenizer, alone, files, PROTOCOL):
-        assert (each.matches.nearness == 0).all()
+        assert (each.places.nearness == 0).all()
 
 
 def test_what_is_fitted_is_what_the_server_mixes(model: nn.Module, tokenizer: Tokenizer) -> None:
@@ -91,12 +91,12 @@ def test_what_is_fitted_is_what_the_server_mixes(model: nn.Module, tokenizer: To
     found = [
         each
         for each in recollect(model, tokenizer, rows(), files, PROTOCOL)
-        if each.matches.n_matches
+        if each.places.n_matches
     ]
     coefficients = Coefficients()
     served = []
     for each in found:
-        votes = count_votes(each.matches, coefficients)
+        votes = count_votes(each.places, coefficients)
         weight = memory_weight(votes, each.log_probs, coefficients)
         served.append(-mix(each.log_probs, votes, weight)[each.truth])
     assert fitted_nats(observe(found), coefficients).numpy() == pytest.approx(

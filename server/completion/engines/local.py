@@ -20,7 +20,6 @@ from server.completion.brackets import standing_closer
 from server.completion.engine import (
     CancelToken,
     CompletionEngine,
-    CopySource,
     EngineInfo,
     EngineRequest,
     EngineUsage,
@@ -30,7 +29,7 @@ from server.completion.engine import (
     WorkspaceFile,
     untold,
 )
-from server.completion.engines.local_memory import LocalMemory
+from server.completion.engines.local_memory import CopySources, LocalMemory
 from server.completion.engines.local_prompts import LocalPrompts, Plan
 from server.completion.languages import first_line, last_line
 from server.decoding.decoder import Decoder, Job
@@ -170,6 +169,7 @@ class LocalEngine(CompletionEngine):
             pace=self._workspace.pace,
         )
         detokenizer = Detokenizer(self._tokenizer.token_bytes, n_skipped=len(plan.healed))
+        sources = CopySources(self._workspace)
         logprob = 0.0
         try:
             n_new = 0
@@ -177,7 +177,7 @@ class LocalEngine(CompletionEngine):
                 logprob += token.logprob
                 source = None
                 if recalled is not None and not detokenizer.is_skipping:
-                    source = self._source(recalled, token.token_id, n_before, n_new)
+                    source = sources.of(recalled.copied(token.token_id, n_before, n_new))
                     n_new += 1
                 if text := detokenizer.add(token.token_id):
                     yield TextDelta(text=text, logprob=logprob, copied_from=source)
@@ -230,12 +230,6 @@ class LocalEngine(CompletionEngine):
         # Text that is taken back is written anew, so it must not be there to be copied.
         before = before[: len(before) - len(plan.prompt.healed_ids)]
         return self._workspace.for_answer(request, plan.context_ids, before, after)
-
-    def _source(
-        self, recalled: AnswerMemory, token_id: int, n_before: int, n_new: int
-    ) -> CopySource | None:
-        copy = recalled.copied(token_id, n_before, n_new)
-        return self._workspace.source_of(copy) if copy is not None else None
 
     def _make_choose(
         self, request: EngineRequest, plan: Plan, recalled: AnswerMemory | None

@@ -132,13 +132,13 @@ class LocalMemory:
         is_mixed = request.memory != "off"
         return AnswerMemory(recall, context, self._coefficients, self.pace, is_mixed=is_mixed)
 
-    def source_of(self, copy: Copy) -> CopySource | None:
-        """Return where a copy stands; None: its text fell silent meanwhile."""
-        segments = self._index.snapshot.segments
-        if not any(copy.is_of(segment) for segment in segments):
-            return None
-        line = 1 + int(self._newlines[copy.tokens_before].sum())
-        return CopySource(path=copy.path, line=line, n_tokens=copy.n_tokens)
+    def line_of(self, copy: Copy) -> int:
+        """Return the line that a copy begins in, from 1."""
+        return 1 + int(self._newlines[copy.tokens_before].sum())
+
+    def speaks(self, copy: Copy) -> bool:
+        """Whether the text that a copy stands in may still say something."""
+        return any(copy.is_of(segment) for segment in self._index.snapshot.segments)
 
     def _note_licence(self, file: WorkspaceFile) -> None:
         if licence := licence_named(file.text):
@@ -158,6 +158,24 @@ class LocalMemory:
         """Count an answer."""
         self._n_answers += 1
         self._n_helped += helped
+
+
+class CopySources:
+    """Where the copies of one answer stand, told token by token."""
+
+    def __init__(self, memory: LocalMemory) -> None:
+        self._memory = memory
+        self._last: Copy | None = None
+        self._line = 0
+
+    def of(self, copy: Copy | None) -> CopySource | None:
+        """Return where a copy stands; None: there is none, or its text fell silent meanwhile."""
+        if copy is None or not self._memory.speaks(copy):
+            return None
+        if self._last is None or not copy.goes_on(self._last):
+            self._line = self._memory.line_of(copy)
+        self._last = copy
+        return CopySource(path=copy.path, line=self._line, n_tokens=copy.n_tokens)
 
 
 def _coefficients_of(bundle: Bundle) -> Coefficients:

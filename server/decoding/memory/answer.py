@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from server.backends.predictions import LogProbs
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.copies import Copy, CopyTrace
 from server.decoding.memory.drafts import Pace
-from server.decoding.memory.mixture import Votes, count_votes, memory_weight, mix
-from server.decoding.memory.recall import Matches, Recall
+from server.decoding.memory.recall import NO_MATCHES, Matches, Recall
+from server.decoding.memory.speedups import make_mixer
 from server.decoding.memory.stream import MAX_MATCH_TOKENS
 
 HELPING_WEIGHT = 0.5  # From here on the memory has the greater say in a token.
@@ -43,12 +41,12 @@ class AnswerMemory:
         """
         self._recall = recall
         self._context = list(context[-MAX_MATCH_TOKENS:])
-        self._coefficients = coefficients
+        self._mixer = make_mixer(coefficients)
         self._pace = pace
         self._is_mixed = is_mixed
         pace.review()
         self._asked: list[int] | None = None
-        self._found: tuple[Matches, Votes] | None = None
+        self._matches = NO_MATCHES
         self._expected: tuple[int, int, int] | None = None
         self._proposed_after: int | None = None
         """How many tokens had been generated when a draft was last looked for."""
@@ -60,12 +58,12 @@ class AnswerMemory:
 
     def process(self, generated: Sequence[int], log_probs: LogProbs) -> LogProbs:
         """Mix what is recalled into the log-probabilities [V]; a `Processor`."""
-        found = self._look(generated)
-        if found is None:
+        found = self._look(generated).found
+        if not found.n_matches:
             return log_probs
-        weight = memory_weight(found[1], log_probs, self._coefficients)
+        mixed, weight = self._mixer.mix(found, log_probs)
         self.n_helped += weight >= HELPING_WEIGHT
-        return mix(log_probs, found[1], weight)
+        return mixed
 
     def propose(self, generated: Sequence[int]) -> Sequence[int]:
         """Return what followed where the longest match stood; a `Propose`."""
@@ -73,14 +71,12 @@ class AnswerMemory:
         if not self._is_mixed and not self._pace.is_worth_looking(len(generated)):
             return ()
         self._proposed_after = len(generated)
-        found = self._look(generated)
-        if found is None:
+        matches = self._look(generated)
+        if not matches.found.n_matches:
             return ()
-        matches, votes = found
-        says_top = matches.next_ids == votes.ids[votes.top]
-        best = int(np.where(says_top, matches.lengths, 0).argmax())
-        length = int(matches.lengths[best])
-        self._expected = (len(generated), length, int(matches.next_ids[best]))
+        best = self._mixer.likeliest(matches.found)
+        length = int(matches.found.lengths[best])
+        self._expected = (len(generated), length, int(matches.found.next_ids[best]))
         n_tokens = self._pace.draft_length(length)
         return matches.follow(best, n_tokens) if n_tokens else ()
 
@@ -108,14 +104,11 @@ class AnswerMemory:
                 self._pace.saw(length, was_right=generated[n_before] == token_id)
             self._expected = None
 
-    def _look(self, generated: Sequence[int]) -> tuple[Matches, Votes] | None:
+    def _look(self, generated: Sequence[int]) -> Matches:
         """Return what is recalled; asked again for the same tokens, it answers at once."""
         context = [*self._context, *generated][-MAX_MATCH_TOKENS:]
         if context != self._asked:
-            matches = self._recall.matches(context)
             self._asked = context
-            self._found = None
-            self._trail[len(generated)] = matches
-            if matches.n_matches:
-                self._found = (matches, count_votes(matches, self._coefficients))
-        return self._found
+            self._matches = self._recall.matches(context)
+            self._trail[len(generated)] = self._matches
+        return self._matches

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from server.decoding.memory.recall import Nearness
+from server.decoding.memory.search import Nearness
 from server.decoding.memory.stream import MAX_MATCH_TOKENS
 
 FEATURES = (

@@ -50,11 +50,16 @@ class Copy:
 
     def follows(self, token_id: int) -> bool:
         """Whether the text goes on with a token after the run."""
-        return self.segment.array.stream.follow(self.start - self.n_tokens, 1) == [token_id]
+        end = self.start - self.n_tokens
+        return end > 0 and self.segment.array.stream.next_id(end) == token_id
+
+    def goes_on(self, earlier: Copy) -> bool:
+        """Whether an earlier copy is the beginning of this one."""
+        return self.segment is earlier.segment and self.start == earlier.start
 
 
 class CopyTrace:
-    """The longest run that ends with the last token of one answer."""
+    """The longest run that ends with the last token of one answer, once it is long."""
 
     def __init__(self) -> None:
         self._run: Copy | None = None
@@ -67,28 +72,31 @@ class CopyTrace:
             n_before: tokens that were generated before it.
             matches: places that agreed with the context before it; None: nobody looked.
         """
-        run = self._run
+        run, self._run = self._run, None
         if run is not None and run.follows(token_id):
             self._run = Copy(run.segment, run.start, run.n_tokens + 1, run.text)
-        else:
-            self._run = _longest(token_id, n_before, matches) if matches is not None else None
-        run = self._run
-        return run if run is not None and run.n_tokens >= LONG_COPY_TOKENS else None
+        elif matches is not None and n_before + 1 >= LONG_COPY_TOKENS:
+            self._run = _long_run(token_id, n_before, matches)
+        return self._run
 
 
-def _longest(token_id: int, n_before: int, matches: Matches) -> Copy | None:
-    """Return the longest match in the workspace that goes on with a token, that token included.
+def _long_run(token_id: int, n_before: int, matches: Matches) -> Copy | None:
+    """Return the longest match in the workspace that goes on with a token, that token included, if
+    that is long.
 
     What it has in common with the text before the first generated token was not copied.
     """
-    says_it = np.where(matches.next_ids == token_id, matches.lengths, 0)
+    found = matches.found
+    if found.longest + 1 < LONG_COPY_TOKENS:
+        return None
+    says_it = np.where(found.next_ids == token_id, found.lengths, 0)
     says_it[: matches.n_in_document] = 0
-    match = int(says_it.argmax()) if len(says_it) else 0
-    if not len(says_it) or not says_it[match]:
+    match = int(says_it.argmax())
+    if says_it[match] + 1 < LONG_COPY_TOKENS:
         return None
     stream, segment = matches.origin(match)
     assert segment is not None
-    n_copied = min(int(matches.lengths[match]), n_before)
-    start = int(matches.places[match]) + n_copied
+    n_copied = min(int(says_it[match]), n_before)
+    start = int(found.places[match]) + n_copied
     text = int(stream.text_indices(np.array([start]))[0])
     return Copy(segment, start, n_copied + 1, text)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from server.backends.predictions import LogProbs
 from server.decoding.memory.coefficients import Coefficients
-from server.decoding.memory.recall import Matches, Nearness
+from server.decoding.memory.search import Nearness, Places
 from server.decoding.sampling import IdArray
 
 LEAST_LOGPROB = -10.0  # Below it the network's opinion of the memory's choice is one and the same.
@@ -44,17 +44,17 @@ class Votes:
     """[len(Nearness)]: of the weight, by how near it comes from."""
 
 
-def count_votes(matches: Matches, coefficients: Coefficients) -> Votes:
+def count_votes(places: Places, coefficients: Coefficients) -> Votes:
     """Weigh the places and add up what they say.
 
     Args:
-        matches: at least one.
+        places: at least one.
         coefficients: for the weights.
     """
-    weights = coefficients.vote_table[matches.nearness, matches.lengths]
+    weights = coefficients.vote_table[places.nearness, places.lengths]
     total = float(weights.sum())
     by_id: defaultdict[int, float] = defaultdict(float)
-    for token_id, weight in zip(matches.next_ids.tolist(), weights.tolist(), strict=True):
+    for token_id, weight in zip(places.next_ids.tolist(), weights.tolist(), strict=True):
         by_id[token_id] += weight
     probs = np.array(list(by_id.values())) / total
     return Votes(
@@ -62,8 +62,8 @@ def count_votes(matches: Matches, coefficients: Coefficients) -> Votes:
         probs=probs,
         top=int(probs.argmax()),
         evidence=math.log1p(total),
-        max_length=int(matches.lengths.max()),
-        shares=np.bincount(matches.nearness, weights, minlength=len(Nearness)) / total,
+        max_length=places.longest,
+        shares=np.bincount(places.nearness, weights, minlength=len(Nearness)) / total,
     )
 
 
@@ -121,3 +121,35 @@ def mix(log_probs: LogProbs, votes: Votes, weight: float) -> LogProbs:
     said = math.log(weight) + np.log(votes.probs)
     mixed[votes.ids] = np.logaddexp(mixed[votes.ids], said)
     return mixed
+
+
+class Mixer:
+    """Mixes with one set of coefficients: the plain way; `_speedups` does the same, compiled."""
+
+    def __init__(self, coefficients: Coefficients) -> None:
+        self._coefficients = coefficients
+
+    def mix(self, places: Places, log_probs: LogProbs) -> tuple[LogProbs, float]:
+        """Return the mixture and the weight of the memory in it.
+
+        Args:
+            places: at least one.
+            log_probs: [V], of the network.
+
+        Returns:
+            [V], and w.
+        """
+        votes = count_votes(places, self._coefficients)
+        weight = memory_weight(votes, log_probs, self._coefficients)
+        return mix(log_probs, votes, weight), weight
+
+    def likeliest(self, places: Places) -> int:
+        """Return the number of the longest match, the first of several, that says what most votes
+        are for.
+
+        Args:
+            places: at least one.
+        """
+        votes = count_votes(places, self._coefficients)
+        says_top = places.next_ids == votes.ids[votes.top]
+        return int(np.where(says_top, places.lengths, 0).argmax())

@@ -6,30 +6,18 @@ silenced says nothing from the next token on.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from itertools import accumulate, pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from server.decoding.memory.index import Segment, Snapshot
 from server.decoding.memory.names import folder_of
-from server.decoding.memory.stream import (
-    IntArray,
-    Key,
-    Stream,
-    Surroundings,
-    TokenArray,
-    TokenWidth,
-)
+from server.decoding.memory.search import MIN_MATCH_TOKENS, Found, Nearness, Places, Source
+from server.decoding.memory.speedups import Searches, make_search
+from server.decoding.memory.stream import IntArray, Key, Stream, TokenArray, TokenWidth
 
-MIN_MATCH_TOKENS = 2  # A single token may be followed by almost anything. Guessed.
-# IntArray that are looked at, the longest matches of each source: more cost time and say little.
-# Guessed.
-MAX_PLACES = 32
-MAX_SCANNED = 128
 # Of the document, so many tokens before and after the cursor are searched one by one. Guessed.
 MAX_BEFORE_TOKENS = 24_576
 MAX_AFTER_TOKENS = 8_192
@@ -39,59 +27,34 @@ MAX_AFTER_TOKENS = 8_192
 PASSED_OVER_TOKENS = 36
 
 
-class Nearness(IntEnum):
-    """How near the source of a match is to the cursor."""
-
-    DOCUMENT = 0
-    """The document itself, above the cursor or below it."""
-    OPEN = 1
-    """Open in the editor, or changed since it was first learned."""
-    FOLDER = 2
-    """In the document's folder."""
-    IMPORTED = 3
-    """Imported by the document."""
-    REST = 4
-
-
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """IntArray that agree with the end of a context; each array is [M]."""
+    """Places that agree with the end of a context, and the streams that they lie in."""
 
-    lengths: IntArray
-    """How many tokens agree; at least `MIN_MATCH_TOKENS`."""
-    next_ids: IntArray
-    """The token that stands there."""
-    nearness: IntArray
-    places: IntArray
-    origins: tuple[tuple[int, Stream, Segment | None], ...]
-    """For the matches from an index on: the stream that they lie in, and its segment."""
-
-    @property
-    def n_matches(self) -> int:
-        """M."""
-        return len(self.lengths)
-
-    @property
-    def n_in_document(self) -> int:
-        """How many of them, the first ones, lie in the document itself."""
-        starts = (start for start, _, segment in self.origins if segment is not None)
-        return next(starts, self.n_matches)
+    found: Places
+    origins: tuple[tuple[Stream, Segment | None], ...]
+    """Of each source: its stream and its segment; None: the document itself."""
 
     def follow(self, match: int, n_tokens: int) -> list[int]:
         """Return at most so many tokens from a match's place on."""
         stream, _ = self.origin(match)
-        return stream.follow(int(self.places[match]), n_tokens)
+        return stream.follow(int(self.found.places[match]), n_tokens)
 
     def origin(self, match: int) -> tuple[Stream, Segment | None]:
         """Return the stream that a match lies in, and its segment; None: the document itself."""
-        for start, stream, segment in reversed(self.origins):
-            if match >= start:
-                return stream, segment
-        raise IndexError(match)
+        return self.origins[bisect_right(self.found.starts, match) - 1]
+
+    @property
+    def n_in_document(self) -> int:
+        """How many of them, the first ones, lie in the document itself."""
+        for start, (_, segment) in zip(self.found.starts, self.origins, strict=True):
+            if segment is not None:
+                return start
+        return self.found.n_matches
 
 
 _NOTHING: IntArray = np.zeros(0, np.int64)
-NO_MATCHES = Matches(_NOTHING, _NOTHING, _NOTHING, _NOTHING, ())
+NO_MATCHES = Matches(Found(_NOTHING, _NOTHING, _NOTHING, _NOTHING, ()), ())
 
 
 class DocumentText:
@@ -121,13 +84,18 @@ class DocumentText:
         # The stream is stored backwards: what stands just before the cursor comes first.
         self.stream = Stream(texts, width)
 
-    def nearest(self, key: Key) -> IntArray:
+    @property
+    def order(self) -> None:
+        """None: sorting costs more than it spares."""
+        return None
+
+    def nearest(self, key: Key, n_most: int) -> IntArray:
         """Return places that agree in at least two tokens, those nearest above the cursor first."""
         tokens = self.stream.tokens[: self.stream.n_tokens + 1]
         agrees = tokens[:-1] == key.tokens[0]
         agrees &= tokens[1:] == key.tokens[1]
         places: IntArray = agrees.nonzero()[0]
-        return places[:MAX_SCANNED]
+        return places[:n_most]
 
 
 class Recall:
@@ -159,7 +127,7 @@ class Recall:
         self._width = width
         self._is_silent = is_silent
         self._imported = imported
-        self._sources: _Sources | None = None
+        self._known: _Known | None = None
 
     def matches(self, context: Sequence[int]) -> Matches:
         """Return the places that agree best with the end of a context.
@@ -169,44 +137,30 @@ class Recall:
         """
         if len(context) < MIN_MATCH_TOKENS:
             return NO_MATCHES
-        key = Key.of(context, self._width)
-        sources = self._known_now()
-        found: list[IntArray] = [] if self._document is None else [self._document.nearest(key)]
-        found += [known.array.nearest(key, 2 * MAX_PLACES) for known in sources.snapshot.segments]
-        if not found:
+        known = self._known_now()
+        if known.search is None:
             return NO_MATCHES
-        # From here on all sources together: it is the number of steps that costs.
-        streams = [stream for stream, _ in sources.origins]
-        records = [stream.around(at) for stream, at in zip(streams, found, strict=True)]
-        around = Surroundings(records, self._width)
-        lengths, next_ids = around.lengths(key), around.next_ids()
-        nearness = sources.nearness_at(found)
-        is_match = lengths >= MIN_MATCH_TOKENS
-        is_match &= next_ids != self._width.separator
-        is_match &= nearness >= 0
-        chosen = _longest(lengths, is_match, [len(places) for places in found])
-        kept = np.concatenate(chosen)
-        if not len(kept):
-            return NO_MATCHES
-        starts = accumulate((len(part) for part in chosen[:-1]), initial=0)
-        return Matches(
-            lengths=lengths[kept],
-            next_ids=next_ids[kept],
-            nearness=nearness[kept],
-            places=np.concatenate(found)[kept],
-            origins=tuple(
-                (start, stream, segment)
-                for start, (stream, segment) in zip(starts, sources.origins, strict=True)
-            ),
-        )
+        return Matches(known.search.find(context), known.origins)
 
-    def _known_now(self) -> _Sources:
+    def _known_now(self) -> _Known:
         """Return what can be asked now: as at the last look-up, unless the workspace changed."""
         snapshot = self._snapshot()
-        if self._sources is None or self._sources.snapshot is not snapshot:
-            document = self._document.stream if self._document is not None else None
-            self._sources = _Sources.of(document, snapshot, self._nearness)
-        return self._sources
+        if self._known is None or self._known.snapshot is not snapshot:
+            self._known = self._line_up(snapshot)
+        return self._known
+
+    def _line_up(self, snapshot: Snapshot) -> _Known:
+        """Return the texts of the document and of a snapshot, the document's first."""
+        sources: list[Source] = []
+        origins: list[tuple[Stream, Segment | None]] = []
+        if (document := self._document) is not None:
+            nearness = np.full(document.stream.n_texts, int(Nearness.DOCUMENT))
+            sources.append(Source(document, nearness))
+            origins.append((document.stream, None))
+        for segment in snapshot.segments:
+            sources.append(Source(segment.array, self._nearness(segment)))
+            origins.append((segment.array.stream, segment))
+        return _Known(snapshot, tuple(origins), make_search(sources) if sources else None)
 
     def _nearness(self, segment: Segment) -> IntArray:
         """Return how near each text of a segment is, -1 for those that must say nothing."""
@@ -223,71 +177,10 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sources:
-    """All that can be asked at one moment, the document first: its texts in one row."""
+class _Known:
+    """All that can be asked at one moment."""
 
     snapshot: Snapshot
     origins: tuple[tuple[Stream, Segment | None], ...]
-    ends: tuple[int, ...]
-    """Of each stream: the number of its last token in the row."""
-    starts: IntArray
-    """[n_texts]: the number of each text's first token in the row."""
-    nearness: IntArray
-    """[1 + n_texts]: of the text before each; -1: it says nothing."""
-
-    @classmethod
-    def of(
-        cls, document: Stream | None, snapshot: Snapshot, nearness: Callable[[Segment], IntArray]
-    ) -> _Sources:
-        """Line up the texts of a document and of a snapshot, as near as they are."""
-        origins: list[tuple[Stream, Segment | None]] = []
-        near = [np.array([-1])]
-        if document is not None:
-            origins.append((document, None))
-            near.append(np.full(document.n_texts, int(Nearness.DOCUMENT)))
-        for segment in snapshot.segments:
-            origins.append((segment.array.stream, segment))
-            near.append(nearness(segment))
-        sizes = [stream.n_tokens for stream, _ in origins]
-        firsts = list(accumulate(sizes, initial=0))
-        starts = [
-            stream.starts + first for (stream, _), first in zip(origins, firsts[:-1], strict=True)
-        ]
-        return cls(
-            snapshot=snapshot,
-            origins=tuple(origins),
-            ends=tuple(first - 1 for first in firsts[1:]),
-            starts=np.concatenate([np.zeros(0, np.int64), *starts]),
-            nearness=np.concatenate(near),
-        )
-
-    def nearness_at(self, found: Sequence[IntArray]) -> IntArray:
-        """Return how near each place is: [M].
-
-        Args:
-            found: places of each stream.
-        """
-        # Streams are stored backwards.
-        numbers = [end - places for end, places in zip(self.ends, found, strict=True)]
-        return self.nearness[self.starts.searchsorted(np.concatenate(numbers), side="right")]
-
-
-def _longest(
-    lengths: IntArray, is_match: npt.NDArray[np.bool_], sizes: Sequence[int]
-) -> list[IntArray]:
-    """Return the indices of at most `MAX_PLACES` longest matches of each source.
-
-    Args:
-        lengths: [M].
-        is_match: [M].
-        sizes: how many places each source has, in order.
-    """
-    (matching,) = is_match.nonzero()
-    bounds = matching.searchsorted(list(accumulate(sizes))).tolist()
-    parts = [matching[start:end] for start, end in pairwise([0, *bounds])]
-    return [
-        part[(-lengths[part]).argsort(kind="stable")[:MAX_PLACES]]
-        if len(part) > MAX_PLACES
-        else part
-        for part in parts
-    ]
+    search: Searches | None
+    """None: there is nothing to ask."""

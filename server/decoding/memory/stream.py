@@ -125,6 +125,8 @@ class Stream:
         """[n_texts]: tokens of each text and its separator."""
         self.starts: IntArray = ends - sizes
         """[n_texts]: how many tokens stand before each text."""
+        self.data = memoryview(self.tokens.data).cast("B")
+        """The same as bytes, of which a few are quicker to come by than from an array."""
         record = np.dtype((np.void, (1 + FILLED_TOKENS) * width.n_bytes))
         self._records: Records = np.ndarray(
             (self.n_tokens,), record, self.tokens, strides=(width.n_bytes,)
@@ -148,6 +150,11 @@ class Stream:
         At place 0, where nothing ever agrees, another token stands for the one that is missing.
         """
         return self._records[places - 1]
+
+    def next_id(self, place: int) -> int:
+        """Return the token that stands at a place above 0, or the separator."""
+        n_bytes = self.width.n_bytes
+        return int.from_bytes(self.data[n_bytes * (place - 1) : n_bytes * place], "big")
 
     def follow(self, place: int, n_tokens: int) -> list[int]:
         """Return the tokens from a place on, as many as there are up to the end of its text."""

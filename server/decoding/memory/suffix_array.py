@@ -30,15 +30,15 @@ class SuffixArray:
             width: of the vocabulary.
         """
         self.stream = Stream(texts, width)
-        self._order = _sorted_places(self.stream)
-        # These give plain numbers and bytes, quicker than arrays do.
-        self._places = memoryview(self._order.data).cast("B").cast("i")
-        self._bytes = memoryview(self.stream.tokens.data).cast("B")
+        self.order = _sorted_places(self.stream)
+        """[n_tokens]: the places, sorted by what leads to them."""
+        # It gives plain numbers, quicker than the array does.
+        self._places = memoryview(self.order.data).cast("B").cast("i")
 
     @property
     def n_bytes(self) -> int:
         """Memory that stream and order hold."""
-        return self.stream.tokens.nbytes + self._order.nbytes
+        return self.stream.tokens.nbytes + self.order.nbytes
 
     def nearest(self, key: Key, n_most: int) -> IntArray:
         """Return the places with the longest matches: half of `n_most` on each side of the key.
@@ -46,13 +46,13 @@ class SuffixArray:
         Places whose contexts agree with the key's in any number of tokens stand together in the
         order, the more they agree the nearer. Those found may still agree in none.
         """
-        data, n_bytes, key_bytes = self._bytes, self.stream.width.n_bytes, len(key.data)
+        data, n_bytes, key_bytes = self.stream.data, self.stream.width.n_bytes, len(key.data)
 
         def context_at(place: int) -> bytes:
             return data[n_bytes * place : n_bytes * place + key_bytes].tobytes()
 
         middle = bisect_left(self._places, key.data, key=context_at)
-        near = self._order[max(0, middle - n_most // 2) : middle + n_most // 2]
+        near = self.order[max(0, middle - n_most // 2) : middle + n_most // 2]
         return near.astype(np.int64)
 
 

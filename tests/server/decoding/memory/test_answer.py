@@ -20,6 +20,8 @@ from server.decoding.sampling import make_choose
 from server.options import SamplingOptions
 from tests.fakes import FAKE_SPEC, FakeBackend, FakeBackends
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 N_VOCAB = FAKE_SPEC.n_vocab
 WIDTH = TokenWidth(N_VOCAB)
 MOTIF = np.random.default_rng(5).integers(0, 6, 50).tolist()

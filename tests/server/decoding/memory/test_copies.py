@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from server.decoding.memory.copies import LONG_COPY_TOKENS, Copy, CopyTrace
 from server.decoding.memory.index import LearnedText, WorkspaceIndex
 from server.decoding.memory.recall import DocumentText, Recall
 from server.decoding.memory.stream import TokenWidth
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 WIDTH = TokenWidth(200)
 

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from server.decoding.memory import index as index_module
 from server.decoding.memory.index import LearnedText, WorkspaceIndex
-from server.decoding.memory.recall import MAX_PLACES, Nearness, Recall
+from server.decoding.memory.recall import Nearness, Recall
+from server.decoding.memory.search import MAX_PLACES
 from server.decoding.memory.stream import TokenWidth
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 WIDTH = TokenWidth(100)
 ROOM = 1_000_000
@@ -28,7 +31,7 @@ def make_index(max_bytes: int = ROOM) -> WorkspaceIndex:
 
 def recalled(index: WorkspaceIndex, context: Sequence[int]) -> list[tuple[int, int, int]]:
     """Length, next token and nearness of every match."""
-    found = Recall(lambda: index.snapshot, None, "", WIDTH).matches(context)
+    found = Recall(lambda: index.snapshot, None, "", WIDTH).matches(context).found
     return sorted(
         zip(found.lengths.tolist(), found.next_ids.tolist(), found.nearness.tolist(), strict=True)
     )
@@ -118,7 +121,7 @@ def test_a_snapshot_never_changes():
     index.unlearn(["a.py"])
     index.learn(lambda: [text("b.py", [1, 2, 4])])
     recall = Recall(lambda: before, None, "", WIDTH)
-    assert recall.matches([1, 2]).next_ids.tolist() == [3]
+    assert recall.matches([1, 2]).found.next_ids.tolist() == [3]
 
 
 def test_what_is_known_already_is_not_built_again():
@@ -157,7 +160,7 @@ def test_nearness_is_told_and_the_document_itself_left_out():
             text("b/open.py", [1, 2, 5], is_near=True),
         ]
     )
-    found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH).matches([1, 2])
+    found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH).matches([1, 2]).found
     assert dict(zip(found.next_ids.tolist(), found.nearness.tolist(), strict=True)) == {
         3: Nearness.FOLDER,
         4: Nearness.REST,
@@ -171,7 +174,7 @@ def test_what_the_document_imports_is_nearer_than_the_rest():
     index.learn(lambda: texts)
     imported = ("b/used", "a/by")
     found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH, imported=imported)
-    matches = found.matches([1, 2])
+    matches = found.matches([1, 2]).found
     assert dict(zip(matches.next_ids.tolist(), matches.nearness.tolist(), strict=True)) == {
         3: Nearness.REST,
         4: Nearness.IMPORTED,
@@ -182,7 +185,7 @@ def test_what_the_document_imports_is_nearer_than_the_rest():
 def test_a_folder_that_nothing_lies_in_brings_nothing_nearer():
     index = make_index()
     index.learn(lambda: [text("b/far.py", [1, 2, 4])])
-    found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH).matches([1, 2])
+    found = Recall(lambda: index.snapshot, None, "a/self.py", WIDTH).matches([1, 2]).found
     assert found.nearness.tolist() == [Nearness.REST]
 
 
@@ -190,7 +193,7 @@ def test_what_must_not_be_drawn_on_says_nothing():
     index = make_index()
     index.learn(lambda: [text("a.py", [1, 2, 3]), text("b.py", [1, 2, 4])])
     recall = Recall(lambda: index.snapshot, None, "", WIDTH, lambda path: path == "a.py")
-    assert recall.matches([1, 2]).next_ids.tolist() == [4]
+    assert recall.matches([1, 2]).found.next_ids.tolist() == [4]
 
 
 def test_a_full_memory_is_not_turned_over_by_each_file_that_is_read():

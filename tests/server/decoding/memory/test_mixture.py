@@ -11,14 +11,15 @@ from server.backends.predictions import log_softmax
 from server.decoding.memory.coefficients import Coefficients
 from server.decoding.memory.index import Snapshot
 from server.decoding.memory.mixture import MOST_WEIGHT, count_votes, memory_weight, mix
-from server.decoding.memory.recall import DocumentText, Matches, Recall
+from server.decoding.memory.recall import DocumentText, Recall
+from server.decoding.memory.search import Places
 from server.decoding.memory.stream import TokenWidth
 
 WIDTH = TokenWidth(8)
 
 
-def found(before: list[int], context: list[int]) -> Matches:
-    return Recall(Snapshot, DocumentText(before, (), WIDTH), "", WIDTH).matches(context)
+def found(before: list[int], context: list[int]) -> Places:
+    return Recall(Snapshot, DocumentText(before, (), WIDTH), "", WIDTH).matches(context).found
 
 
 def network(*logits: float) -> np.ndarray:

@@ -9,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.decoding.memory.index import LearnedText, Segment, Snapshot, WorkspaceIndex
-from server.decoding.memory.recall import (
-    MAX_PLACES,
-    PASSED_OVER_TOKENS,
-    DocumentText,
-    Recall,
-)
+from server.decoding.memory.recall import PASSED_OVER_TOKENS, DocumentText, Recall
+from server.decoding.memory.search import MAX_PLACES
 from server.decoding.memory.stream import MAX_MATCH_TOKENS, TokenWidth
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 WIDTH = TokenWidth(100)
 
@@ -39,7 +37,7 @@ def test_matches_equal_a_scan(before: list[int], after: list[int], context: list
                 length += 1
             if length >= 2:
                 expected.append((length, ids[end]))
-    found = recall_of(before, [9] * PASSED_OVER_TOKENS + after).matches(context)
+    found = recall_of(before, [9] * PASSED_OVER_TOKENS + after).matches(context).found
     pairs = zip(found.lengths.tolist(), found.next_ids.tolist(), strict=True)
     if len(expected) <= MAX_PLACES:
         assert sorted(pairs) == sorted(expected)
@@ -78,13 +76,13 @@ def test_all_sources_at_once_say_what_each_says_alone(
         found = Recall(lambda: known, document, "old/1", WIDTH).matches(context)
         return [
             (
-                int(found.lengths[i]),
-                int(found.next_ids[i]),
-                int(found.nearness[i]),
+                int(found.found.lengths[i]),
+                int(found.found.next_ids[i]),
+                int(found.found.nearness[i]),
                 found.origin(i)[1],
                 found.follow(i, 3),
             )
-            for i in range(found.n_matches)
+            for i in range(found.found.n_matches)
         ]
 
     document = DocumentText(before, (), WIDTH)
@@ -93,17 +91,17 @@ def test_all_sources_at_once_say_what_each_says_alone(
 
 
 def test_no_match_crosses_the_cursor():
-    assert recall_of([1, 2], [9] * PASSED_OVER_TOKENS + [3, 4]).matches([1, 2]).n_matches == 0
+    assert recall_of([1, 2], [9] * PASSED_OVER_TOKENS + [3, 4]).matches([1, 2]).found.n_matches == 0
 
 
 def test_the_lines_just_below_the_cursor_say_nothing():
     below = [1, 2, 3]
-    assert recall_of([], below).matches([1, 2]).n_matches == 0
-    assert recall_of([], [9] * PASSED_OVER_TOKENS + below).matches([1, 2]).n_matches == 1
+    assert recall_of([], below).matches([1, 2]).found.n_matches == 0
+    assert recall_of([], [9] * PASSED_OVER_TOKENS + below).matches([1, 2]).found.n_matches == 1
 
 
 def test_the_nearest_of_equal_matches_comes_first():
-    found = recall_of([1, 2, 3, 1, 2, 4, 1, 2]).matches([1, 2])
+    found = recall_of([1, 2, 3, 1, 2, 4, 1, 2]).matches([1, 2]).found
     assert found.next_ids.tolist() == [4, 3]
 
 
@@ -114,10 +112,10 @@ def test_what_follows_is_read_from_the_matchs_place():
 
 def test_agreement_is_counted_up_to_a_limit():
     long = list(range(1, 60))
-    found = recall_of([*long, 77, *long]).matches(long)
+    found = recall_of([*long, 77, *long]).matches(long).found
     assert found.lengths.tolist() == [MAX_MATCH_TOKENS]
 
 
 @pytest.mark.parametrize("context", [[], [1]])
 def test_a_single_token_recalls_nothing(context: list[int]):
-    assert recall_of([1, 2, 1, 2]).matches(context).n_matches == 0
+    assert recall_of([1, 2, 1, 2]).matches(context).found.n_matches == 0

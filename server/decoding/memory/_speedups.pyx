@@ -1,0 +1,366 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""What is done for each token, compiled: the same as in `search` and `mixture`.
+
+Between two passes of the network the processor's caches are full of its weights. There each of the
+many steps that numpy takes costs twice what it costs in a loop of its own; here they are few.
+"""
+
+from libc.math cimport M_LN2 as LOG_2
+from libc.math cimport exp, log, log1p
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+import numpy as np
+
+from server.decoding.memory.coefficients import FEATURES
+from server.decoding.memory.mixture import LEAST_LOGPROB, MOST_WEIGHT
+from server.decoding.memory.search import MAX_PLACES, MAX_SCANNED, MIN_MATCH_TOKENS, Nearness
+from server.decoding.memory.stream import MAX_MATCH_TOKENS
+
+cdef Py_ssize_t max_places = MAX_PLACES
+cdef Py_ssize_t max_scanned = MAX_SCANNED
+cdef Py_ssize_t max_match_tokens = MAX_MATCH_TOKENS
+cdef int64_t min_match_tokens = MIN_MATCH_TOKENS
+cdef double least_logprob = LEAST_LOGPROB
+cdef double most_weight = MOST_WEIGHT
+
+if len(Nearness) != N_NEARNESS or len(FEATURES) != N_FEATURES:
+    raise ImportError("compiled for another mixture")
+
+cdef enum:  # Rows of what is found.
+    LENGTH
+    NEXT_ID
+    NEARNESS
+    PLACE
+    N_ROWS
+
+cdef enum:
+    MOST_PLACES = 256  # Of all sources together.
+    N_NEARNESS = 5
+    N_FEATURES = 13
+
+
+cdef class Found:
+    """As `search.Found`; an array is made when it is asked for."""
+
+    cdef readonly Py_ssize_t n_matches
+    cdef readonly int64_t longest
+    cdef readonly list starts
+    cdef int64_t[:, ::1] rows
+
+    def __cinit__(self, Py_ssize_t n_sources):
+        self.starts = []
+        self.rows = np.empty((N_ROWS, n_sources * max_places), np.int64)
+
+    @property
+    def lengths(self):
+        return self._row(LENGTH)
+
+    @property
+    def next_ids(self):
+        return self._row(NEXT_ID)
+
+    @property
+    def nearness(self):
+        return self._row(NEARNESS)
+
+    @property
+    def places(self):
+        return self._row(PLACE)
+
+    cdef _row(self, Py_ssize_t row):
+        return np.asarray(self.rows[row, : self.n_matches])
+
+    cdef void take(self, const int64_t[:, ::1] agreeing, Py_ssize_t n_agreeing) noexcept:
+        """Add the longest of a source's places; longest first if some are left out."""
+        cdef Py_ssize_t end = self.n_matches + max_places, i
+        cdef int64_t length, longest = 0
+        self.starts.append(self.n_matches)
+        for i in range(n_agreeing):
+            longest = max(longest, agreeing[LENGTH, i])
+        self.longest = max(self.longest, longest)
+        if n_agreeing <= max_places:
+            for i in range(n_agreeing):
+                self.add(agreeing, i)
+            return
+        for length in range(longest, min_match_tokens - 1, -1):
+            for i in range(n_agreeing):
+                if agreeing[LENGTH, i] == length:
+                    self.add(agreeing, i)
+                    if self.n_matches == end:
+                        return
+
+    cdef void add(self, const int64_t[:, ::1] agreeing, Py_ssize_t i) noexcept:
+        cdef Py_ssize_t row
+        for row in range(N_ROWS):
+            self.rows[row, self.n_matches] = agreeing[row, i]
+        self.n_matches += 1
+
+
+cdef class _Source:
+    """The arrays of one `search.Source`."""
+
+    cdef const unsigned char[::1] tokens
+    cdef const int32_t[::1] order
+    cdef const int64_t[::1] starts
+    cdef const int64_t[::1] nearness
+    cdef Py_ssize_t n_tokens
+    cdef Py_ssize_t n_bytes
+    cdef int64_t separator
+
+    def __init__(self, source):
+        stream = source.searched.stream
+        self.tokens = stream.tokens.view(np.uint8)
+        self.order = source.searched.order
+        self.starts = stream.starts
+        self.nearness = source.nearness
+        self.n_tokens = stream.n_tokens
+        self.n_bytes = stream.width.n_bytes
+        self.separator = stream.width.separator
+
+    cdef int64_t token_at(self, Py_ssize_t place) noexcept:
+        """Return the token that stands at a place: just below it, its highest byte first."""
+        cdef int64_t token_id = 0
+        cdef Py_ssize_t i
+        for i in range((place - 1) * self.n_bytes, place * self.n_bytes):
+            token_id = token_id << 8 | self.tokens[i]
+        return token_id
+
+    cdef int64_t nearness_at(self, Py_ssize_t place) noexcept:
+        """Return how near the text is that a place lies in."""
+        cdef int64_t number = self.n_tokens - 1 - place  # Streams are stored backwards.
+        cdef Py_ssize_t text = 0, n = self.starts.shape[0], half
+        while n > 1:  # Without a branch that could be foretold wrongly.
+            half = n // 2
+            text = text + half if self.starts[text + half] <= number else text
+            n -= half
+        return self.nearness[text]
+
+    cdef int64_t agreement(self, Py_ssize_t place, const unsigned char[::1] key) noexcept:
+        """Return how many tokens before a place agree with a key."""
+        cdef const unsigned char* context = &self.tokens[place * self.n_bytes]
+        cdef Py_ssize_t i = 0
+        while i < key.shape[0] and context[i] == key[i]:
+            i += 1
+        return i // self.n_bytes
+
+    cdef Py_ssize_t scan(self, const unsigned char[::1] key, int64_t[::1] places) noexcept:
+        """Write down the first places that agree in two tokens; return their number."""
+        cdef const unsigned char* at = &self.tokens[0]
+        cdef uint64_t mask = 0, wanted = 0, word
+        cdef Py_ssize_t n_found = 0, place
+        memset(&mask, 0xFF, 2 * self.n_bytes)
+        memcpy(&wanted, &key[0], 2 * self.n_bytes)
+        for place in range(self.n_tokens):
+            memcpy(&word, at, sizeof(word))  # What fills a stream up is longer than a word.
+            if word & mask == wanted:
+                places[n_found] = place
+                n_found += 1
+                if n_found == max_scanned:
+                    break
+            at += self.n_bytes
+        return n_found
+
+    cdef Py_ssize_t seek(self, const unsigned char[::1] key, int64_t[::1] places) noexcept:
+        """Write down the places that stand around a key in the order; return their number."""
+        cdef Py_ssize_t n = self.order.shape[0], low = 0, high = n, middle, i
+        while low < high:
+            middle = (low + high) // 2
+            if memcmp(&self.tokens[self.order[middle] * self.n_bytes], &key[0], key.shape[0]) < 0:
+                low = middle + 1
+            else:
+                high = middle
+        middle = low
+        low = max(0, middle - max_places)
+        high = min(n, middle + max_places)
+        for i in range(low, high):
+            places[i - low] = self.order[i]
+        return high - low
+
+
+cdef class Search:
+    """As `search.Search`."""
+
+    cdef list _sources
+    cdef Py_ssize_t _n_bytes
+    cdef unsigned char[::1] _key
+    cdef int64_t[::1] _places
+    cdef int64_t[:, ::1] _agreeing
+
+    def __init__(self, sources):
+        if len(sources) * max_places > MOST_PLACES:
+            raise ValueError(f"{len(sources)} sources are too many")
+        self._sources = [_Source(source) for source in sources]
+        self._n_bytes = sources[0].searched.stream.width.n_bytes
+        self._key = np.empty(max_match_tokens * self._n_bytes, np.uint8)
+        n_most = max(max_scanned, 2 * max_places)
+        self._places = np.empty(n_most, np.int64)
+        self._agreeing = np.empty((N_ROWS, n_most), np.int64)
+
+    def find(self, context):
+        """As `search.Search.find`."""
+        cdef const unsigned char[::1] key = self._key[: self._write_key(context)]
+        cdef Found found = Found(len(self._sources))
+        for source in self._sources:
+            found.take(self._agreeing, self._look(<_Source> source, key))
+        return found
+
+    cdef Py_ssize_t _write_key(self, context) except -1:
+        """Write the end of a context down as streams store it, the last token first; return how
+        many bytes it has.
+        """
+        cdef Py_ssize_t n_tokens = len(context), n = min(n_tokens, max_match_tokens), i, byte
+        cdef int64_t token_id
+        for i in range(n):
+            token_id = context[n_tokens - 1 - i]
+            for byte in range(self._n_bytes):
+                self._key[(i + 1) * self._n_bytes - 1 - byte] = token_id >> 8 * byte & 0xFF
+        return n * self._n_bytes
+
+    cdef Py_ssize_t _look(self, _Source source, const unsigned char[::1] key) noexcept:
+        """Write down the places of a source that agree and may speak; return their number."""
+        cdef Py_ssize_t n_near, n = 0, i
+        cdef int64_t place, length, next_id, nearness
+        if source.order is None:
+            n_near = source.scan(key, self._places)
+        else:
+            n_near = source.seek(key, self._places)
+        for i in range(n_near):
+            place = self._places[i]
+            length = source.agreement(place, key)
+            if length < min_match_tokens:
+                continue
+            next_id = source.token_at(place)
+            nearness = source.nearness_at(place)
+            if next_id == source.separator or nearness < 0:
+                continue
+            self._agreeing[LENGTH, n] = length
+            self._agreeing[NEXT_ID, n] = next_id
+            self._agreeing[NEARNESS, n] = nearness
+            self._agreeing[PLACE, n] = place
+            n += 1
+        return n
+
+
+cdef struct Votes:  # As `mixture.Votes`, not yet divided by the sum of all weights.
+    int64_t ids[MOST_PLACES]
+    double weights[MOST_PLACES]
+    Py_ssize_t n_ids
+    Py_ssize_t top
+    double by_nearness[N_NEARNESS]
+    double total
+
+
+cdef class Mixer:
+    """As `mixture.Mixer`."""
+
+    cdef const double[:, ::1] _table
+    cdef const double[::1] _weights
+
+    def __init__(self, coefficients):
+        self._table = coefficients.vote_table
+        self._weights = np.array(coefficients.weight)
+
+    def mix(self, Found places, const float[::1] log_probs):
+        """As `mixture.Mixer.mix`."""
+        cdef Votes votes
+        cdef Py_ssize_t n_vocab = log_probs.shape[0], i
+        self._count(places, &votes)
+        cdef double weight = self._weight(&votes, places.longest, log_probs)
+        if weight == 0:
+            return log_probs.base, 0.0
+        mixed = np.empty(n_vocab, np.float32)
+        cdef float[::1] row = mixed
+        cdef float rest = <float> log1p(-weight)
+        for i in range(n_vocab):
+            row[i] = log_probs[i] + rest
+        for i in range(votes.n_ids):
+            row[votes.ids[i]] = <float> log_add_exp(
+                row[votes.ids[i]], log(weight) + log(votes.weights[i] / votes.total)
+            )
+        return mixed, weight
+
+    def likeliest(self, Found places):
+        """As `mixture.Mixer.likeliest`."""
+        cdef Votes votes
+        cdef Py_ssize_t best = 0, i
+        cdef int64_t longest = 0
+        self._count(places, &votes)
+        for i in range(places.n_matches):
+            if places.rows[NEXT_ID, i] == votes.ids[votes.top] and places.rows[LENGTH, i] > longest:
+                best, longest = i, places.rows[LENGTH, i]
+        return best
+
+    cdef void _count(self, Found places, Votes* votes) noexcept:
+        """Weigh the places and add up what they say."""
+        cdef int64_t next_id, length, nearness
+        cdef Py_ssize_t i, k
+        cdef double weight
+        memset(votes, 0, sizeof(Votes))
+        for i in range(places.n_matches):
+            next_id = places.rows[NEXT_ID, i]
+            length = places.rows[LENGTH, i]
+            nearness = places.rows[NEARNESS, i]
+            weight = self._table[nearness, length]
+            for k in range(votes.n_ids):
+                if votes.ids[k] == next_id:
+                    break
+            else:
+                k = votes.n_ids
+                votes.ids[k] = next_id
+                votes.n_ids += 1
+            votes.weights[k] += weight
+            votes.by_nearness[nearness] += weight
+            votes.total += weight
+        for k in range(votes.n_ids):
+            if votes.weights[k] > votes.weights[votes.top]:
+                votes.top = k
+
+    cdef double _weight(
+        self, const Votes* votes, int64_t longest, const float[::1] log_probs
+    ) noexcept:
+        """Return w, of `mixture.features` in their order."""
+        cdef double log_length = log(<double> longest)
+        cdef double agreement = votes.weights[votes.top] / votes.total
+        cdef double score = 0
+        cdef double[N_FEATURES] features
+        cdef Py_ssize_t i
+        features[:] = [
+            1.0,
+            log_length,
+            longest / <double> max_match_tokens,
+            log1p(votes.total),
+            agreement,
+            votes.n_ids == 1,
+            agreement * log_length,
+            votes.by_nearness[0] / votes.total,
+            votes.by_nearness[1] / votes.total,
+            votes.by_nearness[2] / votes.total,
+            votes.by_nearness[3] / votes.total,
+            max(highest(log_probs), least_logprob),
+            max(log_probs[votes.ids[votes.top]], least_logprob),
+        ]
+        for i in range(N_FEATURES):
+            score += self._weights[i] * features[i]
+        return min(most_weight, 1 / (1 + exp(-score))) if score > -700 else 0.0
+
+
+cdef float highest(const float[::1] values) noexcept:
+    """Return the highest of some values: of four rows at once, for each step waits for the last."""
+    cdef float a = values[0], b = a, c = a, d = a
+    cdef Py_ssize_t n = values.shape[0], i
+    for i in range(0, n - 3, 4):
+        a = max(a, values[i])
+        b = max(b, values[i + 1])
+        c = max(c, values[i + 2])
+        d = max(d, values[i + 3])
+    for i in range(n - n % 4, n):
+        a = max(a, values[i])
+    return max(max(a, b), max(c, d))
+
+
+cdef double log_add_exp(double one, double other) noexcept:
+    """Return log(exp(one) + exp(other)); -inf stands for 0."""
+    if one == other:
+        return one + LOG_2
+    return max(one, other) + log1p(exp(-abs(one - other)))
