@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-BUILT_FROM := pyproject.toml constraints.txt server/decoding/memory/_speedups.pyx
-CHECKED := server export training benchmarks tests scripts
+BUILT_FROM := pyproject.toml setup.py constraints.txt server/decoding/memory/_speedups.pyx
+CHECKED := server export training benchmarks tests scripts setup.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-vscode editors check audit fix bench vscode hooks clean

@@ -203,6 +203,7 @@ class WorkspaceReading:
             if is_wanted:
                 taken.append(file.path)
                 yield file
+        self._give_way(cancel)  # What follows, the learner does in one go.
 
     def _give_way(self, cancel: CancelToken) -> None:
         """Wait while somebody waits for a completion."""

@@ -1,8 +1,9 @@
 """What is known of the workspace's files: learned in the background, read by whoever decodes.
 
-Two suffix arrays: an old one over nearly everything, and a young one over what was learned since,
-which is quick to build anew; they are merged when the young one has grown. Readers take a snapshot
-that never changes; writers put a new one in its place. Knows token ids and the names of texts.
+A few suffix arrays, from the large and old to the small and young, which is quick to build anew;
+they are merged as they grow (O'Neil et al. 1996, "The log-structured merge-tree"). Readers take a
+snapshot that never changes; writers put a new one in its place. Knows token ids and the names of
+texts.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from server.decoding.memory.names import Names
 from server.decoding.memory.stream import FILLED_TOKENS, TokenArray, TokenWidth
 from server.decoding.memory.suffix_array import ORDER_BYTES, SuffixArray
 
-# The young array is built anew at each learning: in 20 ms at this size. Measured, 2 CPU cores.
-LEAST_YOUNG_TOKENS = 200_000
-MAX_SEGMENTS = 2
-MERGE_DIVISOR = (
-    8  # Of the old array's tokens: with more young or silent ones it is built anew. Guessed.
-)
+# An array of so many tokens is merged with whatever is learned: in 20 ms. Measured, 2 CPU cores.
+LEAST_TOKENS = 200_000
+MAX_SEGMENTS = 3  # Each is looked up by itself. Guessed.
+# An array is merged once what is younger has a half of its size: so a text is sorted anew a few
+# times while millions of tokens are learned.
+MERGE_DIVISOR = 2
+SILENT_DIVISOR = 8  # Or once an eighth of it is silent. Guessed.
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Snapshot:
     """All that is known at one moment."""
 
     segments: tuple[Segment, ...] = ()
-    """The old one, then the young one; those that are empty are left out."""
+    """From the oldest and largest to the youngest."""
     left_out: frozenset[str] = frozenset()
     """Paths of the texts that found no room."""
 
@@ -146,24 +148,20 @@ class WorkspaceIndex:
             self._snapshot = self._snapshot.without(frozenset(paths))
 
     def _with_texts(self, known: Snapshot, new: Sequence[LearnedText]) -> Snapshot:
-        """Return a snapshot with texts taken in, merged if there is much that is young."""
+        """Return a snapshot with texts taken in."""
         known = known.without(frozenset(text.path for text in new))
         new, refused = self._admitted(known, new)
         known = replace(known, left_out=known.left_out | refused)
         if not new:
             return known
-        old, *young = known.segments or (None,)
-        changed = [*new, *(text for segment in young for text in segment.living())]
-        n_old = old.array.stream.n_tokens if old is not None else 0
-        n_silent = n_old - old.n_living_tokens if old is not None else 0
-        n_changed = _count_tokens(changed)
-        is_full = n_old + n_changed > self._max_tokens
-        is_much = n_changed > max(LEAST_YOUNG_TOKENS, n_old // MERGE_DIVISOR)
-        # What is silent is found in the place of what speaks, before it is passed over.
-        if old is None or is_full or is_much or n_silent > n_old // MERGE_DIVISOR:
-            kept, left_out = self._fitting(changed, list(old.living()) if old else [])
-            return Snapshot(_segments(kept, self.width), known.left_out | left_out)
-        return replace(known, segments=(old, *_segments(changed, self.width)))
+        kept, changed = _parted(known.segments, new)
+        left_out: frozenset[str] = frozenset()
+        n_kept = sum(segment.array.stream.n_tokens for segment in kept)
+        if n_kept + _count_tokens(changed) > self._max_tokens:
+            living = [text for segment in kept for text in segment.living()]
+            changed, left_out = self._fitting(changed, living)
+            kept = []
+        return Snapshot((*kept, *_segments(changed, self.width)), known.left_out | left_out)
 
     def _admitted(
         self, known: Snapshot, new: Sequence[LearnedText]
@@ -200,6 +198,28 @@ class WorkspaceIndex:
             kept.append(text)
             n_tokens += len(text.tokens) + 1
         return kept, frozenset(left_out)
+
+
+def _parted(
+    segments: Sequence[Segment], new: Sequence[LearnedText]
+) -> tuple[list[Segment], list[LearnedText]]:
+    """Return the segments that stay as they are, and the new texts with those of the others."""
+    kept: list[Segment] = []
+    changed = list(new)
+    for segment in segments:
+        n_tokens = segment.array.stream.n_tokens
+        # What is silent is found in the place of what speaks, before it is passed over.
+        if n_tokens - segment.n_living_tokens > n_tokens // SILENT_DIVISOR:
+            changed += segment.living()
+        else:
+            kept.append(segment)
+    while kept:
+        n_tokens = kept[-1].array.stream.n_tokens
+        is_much = _count_tokens(changed) > n_tokens // MERGE_DIVISOR
+        if not (is_much or n_tokens <= LEAST_TOKENS or len(kept) == MAX_SEGMENTS):
+            break
+        changed += kept.pop().living()
+    return kept, changed
 
 
 def _segments(texts: Sequence[LearnedText], width: TokenWidth) -> tuple[Segment, ...]:

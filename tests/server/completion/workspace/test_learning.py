@@ -402,3 +402,23 @@ def test_looking_reads_no_more_in_all_than_the_memory_holds(notes: Notes, folder
     for _ in range(3):
         reading.look(Workspace([folder]), 6, CancelToken())  # As long as the first file.
     assert set(notes.known) == {"src/a.py"}
+
+
+def test_it_is_asked_once_more_whether_somebody_waits_when_all_texts_are_taken(
+    notes: Notes,
+) -> None:
+    """What the learner then does with all of them it does in one go."""
+    asked: list[int] = []
+
+    def is_busy() -> bool:
+        asked.append(notes.n_learned)
+        return False
+
+    reading = WorkspaceReading(
+        notes, is_busy=is_busy, is_open=lambda _: False, on_silenced=lambda: None
+    )
+    files = [WorkspaceFile(path=path, text="") for path in ("a.py", "b.py")]
+    for file in files:
+        reading.claim(file.path, None)
+    reading.take_in(files, CancelToken())
+    assert asked == [0, 0, 1, 2]

@@ -58,7 +58,7 @@ steps = st.lists(
 @pytest.mark.parametrize("young", [3, 10_000])
 def test_changes_one_by_one_equal_a_fresh_start(young: int, steps, context):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_module, "LEAST_YOUNG_TOKENS", young)
+        patch.setattr(index_module, "LEAST_TOKENS", young)
         grown, known = make_index(), {}
         for kind, what in steps:
             if kind == "learn":
@@ -71,6 +71,21 @@ def test_changes_one_by_one_equal_a_fresh_start(young: int, steps, context):
         fresh.learn(lambda: [text(path, ids) for path, ids in known.items()])
         assert grown.snapshot.n_texts == fresh.snapshot.n_texts == len(known)
         assert recalled(grown, context) == recalled(fresh, context)
+
+
+def test_a_text_is_sorted_a_few_times_however_many_are_learned(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(index_module, "LEAST_TOKENS", 10)
+    index = make_index()
+    n_sorted = 0
+    for i in range(32):
+        before = index.snapshot.segments
+        index.learn(lambda i=i: [text(f"{i}.py", [i % 50] * 19)])
+        segments = index.snapshot.segments
+        assert len(segments) <= index_module.MAX_SEGMENTS
+        n_sorted += sum(
+            s.array.stream.n_tokens for s in segments if all(s is not b for b in before)
+        )
+    assert n_sorted < 5 * index.snapshot.n_tokens  # If all were sorted each time, 16 times.
 
 
 def test_a_text_is_replaced_by_what_is_learned_under_its_path():
@@ -133,10 +148,10 @@ def test_what_is_known_already_is_not_built_again():
 
 
 def test_memory_stays_within_its_bound_and_tells_what_it_left_out():
-    index = make_index(max_bytes=6 * 100 + 200)
+    index = make_index(max_bytes=6 * 110 + 200)
     for i in range(20):
         index.learn(lambda i=i: [text(f"{i}.py", np.arange(20) + i)])
-        assert index.snapshot.n_bytes <= 6 * 100 + 200
+        assert index.snapshot.n_bytes <= 6 * 110 + 200
     n_kept = index.snapshot.n_texts
     assert n_kept == 5
     assert len(index.snapshot.left_out) == 20 - n_kept
@@ -144,7 +159,7 @@ def test_memory_stays_within_its_bound_and_tells_what_it_left_out():
 
 
 def test_an_open_text_finds_room_in_a_full_memory():
-    index = make_index(max_bytes=6 * 100 + 200)
+    index = make_index(max_bytes=6 * 110 + 200)
     index.learn(lambda: [text(f"{i}.py", [50] * 20) for i in range(6)])
     index.learn(lambda: [text("open.py", [1, 2, *[3] * 18], is_near=True)])
     assert next_ids(index, [1, 2]) == [3]
@@ -197,7 +212,7 @@ def test_what_must_not_be_drawn_on_says_nothing():
 
 
 def test_a_full_memory_is_not_turned_over_by_each_file_that_is_read():
-    index = make_index(max_bytes=6 * 100 + 200)
+    index = make_index(max_bytes=6 * 110 + 200)
     index.learn(lambda: [text(f"{i}.py", [i] * 20) for i in range(5)])
     before = index.snapshot.segments
     index.learn(lambda: [text("late.py", [9] * 20)])

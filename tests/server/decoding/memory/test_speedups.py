@@ -129,6 +129,19 @@ def test_weight_zero_is_the_network_bit_for_bit():
     assert weight == 0
 
 
+def test_a_network_that_is_is_unsure_beyond_measure_is_as_one_that_is_unsure():
+    asked = sources(TokenWidth(8), [1, 2, 3, 1, 2], [], [], set())
+    found, expected = _speedups.Search(asked).find([1, 2]), search.Search(asked).find([1, 2])
+    weights = []
+    for peak in (mixture.LEAST_LOGPROB, mixture.LEAST_LOGPROB - 5):
+        log_probs = np.full(8, peak, np.float32)
+        weights += [
+            _speedups.Mixer(Coefficients()).mix(found, log_probs)[1],
+            mixture.Mixer(Coefficients()).mix(expected, log_probs)[1],
+        ]
+    assert weights == pytest.approx([weights[0]] * 4, rel=1e-9)
+
+
 def test_more_sources_than_there_is_room_for_are_refused():
     asked = sources(TokenWidth(8), [1, 2, 3], [], [], set())
     with pytest.raises(ValueError, match="too many"):
