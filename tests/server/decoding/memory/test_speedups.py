@@ -129,7 +129,7 @@ def test_weight_zero_is_the_network_bit_for_bit():
     assert weight == 0
 
 
-def test_a_network_that_is_is_unsure_beyond_measure_is_as_one_that_is_unsure():
+def test_a_network_counts_as_no_more_unsure_than_the_least_logprob_says():
     asked = sources(TokenWidth(8), [1, 2, 3, 1, 2], [], [], set())
     found, expected = _speedups.Search(asked).find([1, 2]), search.Search(asked).find([1, 2])
     weights = []
