@@ -156,6 +156,7 @@ def _profile(arguments: argparse.Namespace, command: str, console: Console) -> N
 
 def _memory(arguments: argparse.Namespace, command: str, console: Console) -> None:
     from benchmarks import memory
+    from server.decoding.memory.speedups import IS_COMPILED
 
     bundle = open_asked(arguments, console)
     plan = memory.MemoryPlan(
@@ -167,6 +168,7 @@ def _memory(arguments: argparse.Namespace, command: str, console: Console) -> No
     )
     folder = arguments.folder
     workspace = {"n_tokens": plan.n_tokens} if folder is None else {"folder": folder.name}
+    workspace["compiled"] = IS_COMPILED
     recorder = recorder_of("memory", command, arguments, bundle, **workspace)
     with bar(console, plan.n_rounds + memory.N_PARTS) as step:
         memory.measure(recorder, bundle, plan, step)
