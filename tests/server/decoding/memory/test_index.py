@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from server.decoding.memory import index as index_module
 from server.decoding.memory.index import LearnedText, WorkspaceIndex
-from server.decoding.memory.recall import Nearness, Recall
-from server.decoding.memory.search import MAX_PLACES
+from server.decoding.memory.recall import Recall
+from server.decoding.memory.search import MAX_PLACES, Nearness
 from server.decoding.memory.stream import TokenWidth
 
 pytestmark = pytest.mark.usefixtures("each_way")

@@ -148,6 +148,17 @@ def test_more_sources_than_there_is_room_for_are_refused():
         _speedups.Search(asked * 9)
 
 
+def test_what_would_lie_outside_of_an_array_is_refused():
+    document, segment = sources(TokenWidth(8), [1, 2, 7, 1, 2], [], [[[1, 2, 3]]], set())
+    with pytest.raises(ValueError, match="every text"):
+        _speedups.Search([document, segment._replace(nearness=np.zeros(0, np.int64))])
+    with pytest.raises(ValueError, match="farther"):
+        _speedups.Search([document, segment._replace(nearness=np.array([5]))])
+    found = _speedups.Search([document]).find([1, 2])
+    with pytest.raises(IndexError, match="token 7 of 7"):
+        _speedups.Mixer(Coefficients()).mix(found, np.zeros(7, np.float32))
+
+
 def test_it_is_what_the_server_uses():
     asked = sources(TokenWidth(8), [1, 2, 3], [], [], set())
     assert isinstance(speedups.make_search(asked), _speedups.Search)
