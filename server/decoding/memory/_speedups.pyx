@@ -12,6 +12,8 @@ from libc.math cimport exp, log, log1p
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from cython cimport final
+
 import numpy as np
 
 from server.decoding.memory.coefficients import FEATURES
@@ -28,6 +30,8 @@ cdef double most_weight = MOST_WEIGHT
 
 if len(Nearness) != N_NEARNESS or len(FEATURES) != N_FEATURES:
     raise ImportError("compiled for another mixture")
+if max(MAX_SCANNED, 2 * MAX_PLACES) > MOST_PLACES or 4 * MAX_MATCH_TOKENS > MOST_KEY_BYTES:
+    raise ImportError("compiled for other limits")
 
 cdef enum:  # Rows of what is found.
     LENGTH
@@ -37,22 +41,31 @@ cdef enum:  # Rows of what is found.
     N_ROWS
 
 cdef enum:
-    MOST_PLACES = 256  # Of all sources together.
+    MOST_PLACES = 128  # Of all sources together, and looked at in one.
+    MOST_KEY_BYTES = 256
     N_NEARNESS = 5
     N_FEATURES = 13
 
+cdef struct Key:  # The end of a context as streams store it: the last token first.
+    unsigned char[MOST_KEY_BYTES] data
+    Py_ssize_t n_bytes
 
+cdef struct Agreeing:  # Places of one source that agree and may speak.
+    int64_t[N_ROWS][MOST_PLACES] rows
+    Py_ssize_t n
+
+
+@final
 cdef class Found:
     """As `search.Found`; an array is made when it is asked for."""
 
     cdef readonly Py_ssize_t n_matches
     cdef readonly int64_t longest
     cdef readonly list starts
-    cdef int64_t[:, ::1] rows
+    cdef int64_t[N_ROWS][MOST_PLACES] rows
 
-    def __cinit__(self, Py_ssize_t n_sources):
+    def __cinit__(self):
         self.starts = []
-        self.rows = np.empty((N_ROWS, n_sources * max_places), np.int64)
 
     @property
     def lengths(self):
@@ -71,34 +84,38 @@ cdef class Found:
         return self._row(PLACE)
 
     cdef _row(self, Py_ssize_t row):
-        return np.asarray(self.rows[row, : self.n_matches])
+        if not self.n_matches:
+            return np.zeros(0, np.int64)
+        return np.array(<int64_t[: self.n_matches]> &self.rows[row][0])
 
-    cdef void take(self, const int64_t[:, ::1] agreeing, Py_ssize_t n_agreeing) noexcept:
+    cdef int take(self, const Agreeing* agreeing) except -1:
         """Add the longest of a source's places; longest first if some are left out."""
         cdef Py_ssize_t end = self.n_matches + max_places, i
         cdef int64_t length, longest = 0
         self.starts.append(self.n_matches)
-        for i in range(n_agreeing):
-            longest = max(longest, agreeing[LENGTH, i])
+        for i in range(agreeing.n):
+            longest = max(longest, agreeing.rows[LENGTH][i])
         self.longest = max(self.longest, longest)
-        if n_agreeing <= max_places:
-            for i in range(n_agreeing):
+        if agreeing.n <= max_places:
+            for i in range(agreeing.n):
                 self.add(agreeing, i)
-            return
+            return 0
         for length in range(longest, min_match_tokens - 1, -1):
-            for i in range(n_agreeing):
-                if agreeing[LENGTH, i] == length:
+            for i in range(agreeing.n):
+                if agreeing.rows[LENGTH][i] == length:
                     self.add(agreeing, i)
                     if self.n_matches == end:
-                        return
+                        return 0
+        return 0
 
-    cdef void add(self, const int64_t[:, ::1] agreeing, Py_ssize_t i) noexcept:
+    cdef void add(self, const Agreeing* agreeing, Py_ssize_t i) noexcept:
         cdef Py_ssize_t row
         for row in range(N_ROWS):
-            self.rows[row, self.n_matches] = agreeing[row, i]
+            self.rows[row][self.n_matches] = agreeing.rows[row][i]
         self.n_matches += 1
 
 
+@final
 cdef class _Source:
     """The arrays of one `search.Source`."""
 
@@ -142,21 +159,21 @@ cdef class _Source:
             n -= half
         return self.nearness[text]
 
-    cdef int64_t agreement(self, Py_ssize_t place, const unsigned char[::1] key) noexcept:
+    cdef int64_t agreement(self, Py_ssize_t place, const Key* key) noexcept:
         """Return how many tokens before a place agree with a key."""
         cdef const unsigned char* context = &self.tokens[place * self.n_bytes]
         cdef Py_ssize_t i = 0
-        while i < key.shape[0] and context[i] == key[i]:
+        while i < key.n_bytes and context[i] == key.data[i]:
             i += 1
         return i // self.n_bytes
 
-    cdef Py_ssize_t scan(self, const unsigned char[::1] key, int64_t[::1] places) noexcept:
+    cdef Py_ssize_t scan(self, const Key* key, int64_t* places) noexcept:
         """Write down the first places that agree in two tokens; return their number."""
         cdef const unsigned char* at = &self.tokens[0]
         cdef uint64_t mask = 0, wanted = 0, word
         cdef Py_ssize_t n_found = 0, place
         memset(&mask, 0xFF, 2 * self.n_bytes)
-        memcpy(&wanted, &key[0], 2 * self.n_bytes)
+        memcpy(&wanted, key.data, 2 * self.n_bytes)
         for place in range(self.n_tokens):
             memcpy(&word, at, sizeof(word))  # What fills a stream up is longer than a word.
             if word & mask == wanted:
@@ -167,12 +184,12 @@ cdef class _Source:
             at += self.n_bytes
         return n_found
 
-    cdef Py_ssize_t seek(self, const unsigned char[::1] key, int64_t[::1] places) noexcept:
+    cdef Py_ssize_t seek(self, const Key* key, int64_t* places) noexcept:
         """Write down the places that stand around a key in the order; return their number."""
         cdef Py_ssize_t n = self.order.shape[0], low = 0, high = n, middle, i
         while low < high:
             middle = (low + high) // 2
-            if memcmp(&self.tokens[self.order[middle] * self.n_bytes], &key[0], key.shape[0]) < 0:
+            if memcmp(&self.tokens[self.order[middle] * self.n_bytes], key.data, key.n_bytes) < 0:
                 low = middle + 1
             else:
                 high = middle
@@ -184,68 +201,62 @@ cdef class _Source:
         return high - low
 
 
+@final
 cdef class Search:
     """As `search.Search`."""
 
     cdef list _sources
     cdef Py_ssize_t _n_bytes
-    cdef unsigned char[::1] _key
-    cdef int64_t[::1] _places
-    cdef int64_t[:, ::1] _agreeing
 
     def __init__(self, sources):
         if len(sources) * max_places > MOST_PLACES:
             raise ValueError(f"{len(sources)} sources are too many")
         self._sources = [_Source(source) for source in sources]
         self._n_bytes = sources[0].searched.stream.width.n_bytes
-        self._key = np.empty(max_match_tokens * self._n_bytes, np.uint8)
-        n_most = max(max_scanned, 2 * max_places)
-        self._places = np.empty(n_most, np.int64)
-        self._agreeing = np.empty((N_ROWS, n_most), np.int64)
 
     def find(self, context):
         """As `search.Search.find`."""
-        cdef const unsigned char[::1] key = self._key[: self._write_key(context)]
-        cdef Found found = Found(len(self._sources))
+        cdef Key key
+        cdef Agreeing agreeing
+        cdef Found found = Found()
+        self._write_key(context, &key)
         for source in self._sources:
-            found.take(self._agreeing, self._look(<_Source> source, key))
+            look(<_Source> source, &key, &agreeing)
+            found.take(&agreeing)
         return found
 
-    cdef Py_ssize_t _write_key(self, context) except -1:
-        """Write the end of a context down as streams store it, the last token first; return how
-        many bytes it has.
-        """
+    cdef int _write_key(self, context, Key* key) except -1:
         cdef Py_ssize_t n_tokens = len(context), n = min(n_tokens, max_match_tokens), i, byte
         cdef int64_t token_id
         for i in range(n):
             token_id = context[n_tokens - 1 - i]
             for byte in range(self._n_bytes):
-                self._key[(i + 1) * self._n_bytes - 1 - byte] = token_id >> 8 * byte & 0xFF
-        return n * self._n_bytes
+                key.data[(i + 1) * self._n_bytes - 1 - byte] = token_id >> 8 * byte & 0xFF
+        key.n_bytes = n * self._n_bytes
+        return 0
 
-    cdef Py_ssize_t _look(self, _Source source, const unsigned char[::1] key) noexcept:
-        """Write down the places of a source that agree and may speak; return their number."""
-        cdef Py_ssize_t n_near, n = 0, i
-        cdef int64_t place, length, next_id, nearness
-        if source.order is None:
-            n_near = source.scan(key, self._places)
-        else:
-            n_near = source.seek(key, self._places)
-        for i in range(n_near):
-            place = self._places[i]
-            length = source.agreement(place, key)
-            if length < min_match_tokens:
-                continue
-            next_id = source.token_at(place)
-            nearness = source.nearness_at(place)
-            if next_id == source.separator or nearness < 0:
-                continue
-            self._agreeing[LENGTH, n] = length
-            self._agreeing[NEXT_ID, n] = next_id
-            self._agreeing[NEARNESS, n] = nearness
-            self._agreeing[PLACE, n] = place
-            n += 1
-        return n
+
+cdef void look(_Source source, const Key* key, Agreeing* agreeing) noexcept:
+    """Find the places of a source that agree in enough tokens and may speak."""
+    cdef int64_t[MOST_PLACES] places
+    cdef int64_t place, length, next_id, nearness
+    cdef Py_ssize_t n_near, i, n = 0
+    n_near = source.scan(key, places) if source.order is None else source.seek(key, places)
+    for i in range(n_near):
+        place = places[i]
+        length = source.agreement(place, key)
+        if length < min_match_tokens:
+            continue
+        next_id = source.token_at(place)
+        nearness = source.nearness_at(place)
+        if next_id == source.separator or nearness < 0:
+            continue
+        agreeing.rows[LENGTH][n] = length
+        agreeing.rows[NEXT_ID][n] = next_id
+        agreeing.rows[NEARNESS][n] = nearness
+        agreeing.rows[PLACE][n] = place
+        n += 1
+    agreeing.n = n
 
 
 cdef struct Votes:  # As `mixture.Votes`, not yet divided by the sum of all weights.
@@ -257,6 +268,7 @@ cdef struct Votes:  # As `mixture.Votes`, not yet divided by the sum of all weig
     double total
 
 
+@final
 cdef class Mixer:
     """As `mixture.Mixer`."""
 
@@ -296,8 +308,8 @@ cdef class Mixer:
         cdef int64_t longest = 0
         self._count(places, &votes)
         for i in range(places.n_matches):
-            if places.rows[NEXT_ID, i] == votes.ids[votes.top] and places.rows[LENGTH, i] > longest:
-                best, longest = i, places.rows[LENGTH, i]
+            if places.rows[NEXT_ID][i] == votes.ids[votes.top] and places.rows[LENGTH][i] > longest:
+                best, longest = i, places.rows[LENGTH][i]
         return best
 
     cdef void _count(self, Found places, Votes* votes) noexcept:
@@ -307,9 +319,9 @@ cdef class Mixer:
         cdef double weight
         memset(votes, 0, sizeof(Votes))
         for i in range(places.n_matches):
-            next_id = places.rows[NEXT_ID, i]
-            length = places.rows[LENGTH, i]
-            nearness = places.rows[NEARNESS, i]
+            next_id = places.rows[NEXT_ID][i]
+            length = places.rows[LENGTH][i]
+            nearness = places.rows[NEARNESS][i]
             weight = self._table[nearness, length]
             for k in range(votes.n_ids):
                 if votes.ids[k] == next_id:

@@ -5,7 +5,7 @@ Follows one run of tokens through one text, token by token. Token ids only; pure
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ LONG_COPY_TOKENS = 16
 Guessed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """A run of generated tokens as it stands in a text of the workspace."""
 
     segment: Segment
