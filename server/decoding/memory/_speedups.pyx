@@ -18,7 +18,13 @@ import numpy as np
 
 from server.decoding.memory.coefficients import FEATURES
 from server.decoding.memory.mixture import LEAST_LOGPROB, MOST_WEIGHT
-from server.decoding.memory.search import MAX_PLACES, MAX_SCANNED, MIN_MATCH_TOKENS, Nearness
+from server.decoding.memory.search import (
+    MAX_PLACES,
+    MAX_SCANNED,
+    MIN_MATCH_TOKENS,
+    Match,
+    Nearness,
+)
 from server.decoding.memory.stream import MAX_MATCH_TOKENS
 
 cdef Py_ssize_t max_places = MAX_PLACES
@@ -82,6 +88,24 @@ cdef class Found:
     @property
     def places(self):
         return self._row(PLACE)
+
+    def match(self, Py_ssize_t number):
+        if not 0 <= number < self.n_matches:
+            raise IndexError(number)
+        return Match(
+            self.rows[LENGTH][number],
+            self.rows[NEXT_ID][number],
+            self.rows[NEARNESS][number],
+            self.rows[PLACE][number],
+        )
+
+    def longest_with(self, int64_t next_id, Py_ssize_t start):
+        cdef int64_t longest = 0
+        cdef Py_ssize_t best = 0, i
+        for i in range(start, self.n_matches):
+            if self.rows[NEXT_ID][i] == next_id and self.rows[LENGTH][i] > longest:
+                best, longest = i, self.rows[LENGTH][i]
+        return best if longest else None
 
     cdef _row(self, Py_ssize_t row):
         if not self.n_matches:
@@ -304,13 +328,8 @@ cdef class Mixer:
     def likeliest(self, Found places):
         """As `mixture.Mixer.likeliest`."""
         cdef Votes votes
-        cdef Py_ssize_t best = 0, i
-        cdef int64_t longest = 0
         self._count(places, &votes)
-        for i in range(places.n_matches):
-            if places.rows[NEXT_ID][i] == votes.ids[votes.top] and places.rows[LENGTH][i] > longest:
-                best, longest = i, places.rows[LENGTH][i]
-        return best
+        return votes.ids[votes.top]
 
     cdef void _count(self, Found places, Votes* votes) noexcept:
         """Weigh the places and add up what they say."""

@@ -74,9 +74,11 @@ class AnswerMemory:
         matches = self._look(generated)
         if not matches.found.n_matches:
             return ()
-        best = self._mixer.likeliest(matches.found)
-        length = int(matches.found.lengths[best])
-        self._expected = (len(generated), length, int(matches.found.next_ids[best]))
+        likeliest = self._mixer.likeliest(matches.found)
+        best = matches.found.longest_with(likeliest, 0)
+        assert best is not None
+        length = matches.found.match(best).length
+        self._expected = (len(generated), length, likeliest)
         n_tokens = self._pace.draft_length(length)
         return matches.follow(best, n_tokens) if n_tokens else ()
 

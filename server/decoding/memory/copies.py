@@ -88,14 +88,15 @@ def _long_run(token_id: int, n_before: int, matches: Matches) -> Copy | None:
     found = matches.found
     if found.longest + 1 < LONG_COPY_TOKENS:
         return None
-    says_it = np.where(found.next_ids == token_id, found.lengths, 0)
-    says_it[: matches.n_in_document] = 0
-    match = int(says_it.argmax())
-    if says_it[match] + 1 < LONG_COPY_TOKENS:
+    number = found.longest_with(token_id, matches.n_in_document)
+    if number is None:
         return None
-    stream, segment = matches.origin(match)
+    match = found.match(number)
+    if match.length + 1 < LONG_COPY_TOKENS:
+        return None
+    stream, segment = matches.origin(number)
     assert segment is not None
-    n_copied = min(int(says_it[match]), n_before)
-    start = int(found.places[match]) + n_copied
+    n_copied = min(match.length, n_before)
+    start = match.place + n_copied
     text = int(stream.text_indices(np.array([start]))[0])
     return Copy(segment, start, n_copied + 1, text)

@@ -144,12 +144,10 @@ class Mixer:
         return mix(log_probs, votes, weight), weight
 
     def likeliest(self, places: Places) -> int:
-        """Return the number of the longest match, the first of several, that says what most votes
-        are for.
+        """Return the token that most votes are for.
 
         Args:
             places: at least one.
         """
         votes = count_votes(places, self._coefficients)
-        says_top = places.next_ids == votes.ids[votes.top]
-        return int(np.where(says_top, places.lengths, 0).argmax())
+        return int(votes.ids[votes.top])

@@ -35,14 +35,14 @@ class Matches(NamedTuple):
     origins: tuple[tuple[Stream, Segment | None], ...]
     """Of each source: its stream and its segment; None: the document itself."""
 
-    def follow(self, match: int, n_tokens: int) -> list[int]:
+    def follow(self, number: int, n_tokens: int) -> list[int]:
         """Return at most so many tokens from a match's place on."""
-        stream, _ = self.origin(match)
-        return stream.follow(int(self.found.places[match]), n_tokens)
+        stream, _ = self.origin(number)
+        return stream.follow(self.found.match(number).place, n_tokens)
 
-    def origin(self, match: int) -> tuple[Stream, Segment | None]:
+    def origin(self, number: int) -> tuple[Stream, Segment | None]:
         """Return the stream that a match lies in, and its segment; None: the document itself."""
-        return self.origins[bisect_right(self.found.starts, match) - 1]
+        return self.origins[bisect_right(self.found.starts, number) - 1]
 
     @property
     def n_in_document(self) -> int:

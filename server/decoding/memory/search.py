@@ -60,6 +60,19 @@ class Source(NamedTuple):
     """[n_texts]: how near each text is; below 0: it says nothing."""
 
 
+class Match(NamedTuple):
+    """One place that agrees."""
+
+    length: int
+    """How many tokens agree."""
+    next_id: int
+    """The token that stands there."""
+    nearness: int
+    """A member of `Nearness`."""
+    place: int
+    """Where in the source's stream."""
+
+
 class Places(Protocol):
     """Places that agree in at least `MIN_MATCH_TOKENS`, source after source; each array is [M]."""
 
@@ -77,19 +90,27 @@ class Places(Protocol):
 
     @property
     def next_ids(self) -> IntArray:
-        """The token that stands there."""
+        """The tokens that stand there."""
 
     @property
     def nearness(self) -> IntArray:
-        """A member of `Nearness`."""
+        """Members of `Nearness`."""
 
     @property
     def places(self) -> IntArray:
-        """Where in the source's stream."""
+        """Where in their sources' streams."""
 
     @property
     def starts(self) -> Sequence[int]:
         """[n_sources]: the number of each source's first place."""
+
+    def match(self, number: int) -> Match:
+        """Return one of them."""
+
+    def longest_with(self, next_id: int, start: int) -> int | None:
+        """Return the number of the longest match from `start` on where a token stands, the first of
+        several; None: it stands at none.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +132,17 @@ class Found:
     def longest(self) -> int:
         """The highest of `lengths`."""
         return int(self.lengths.max(initial=0))
+
+    def match(self, number: int) -> Match:
+        """Return one of them."""
+        rows = (self.lengths, self.next_ids, self.nearness, self.places)
+        return Match(*(int(row[number]) for row in rows))
+
+    def longest_with(self, next_id: int, start: int) -> int | None:
+        """See `Places.longest_with`."""
+        lengths = np.where(self.next_ids == next_id, self.lengths, 0)
+        lengths[:start] = 0
+        return int(lengths.argmax()) if lengths.any() else None
 
 
 class Search:

@@ -35,7 +35,7 @@ class Mixes(Protocol):
         """Return the mixture and the weight of the memory in it."""
 
     def likeliest(self, places: Places) -> int:
-        """Return the number of the longest match that says what most votes are for."""
+        """Return the token that most votes are for."""
 
 
 def make_search(sources: Sequence[Source]) -> Searches:

@@ -51,6 +51,11 @@ def assert_same(found: Places, expected: Places) -> None:
         assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
     assert list(found.starts) == list(expected.starts)
     assert (found.n_matches, found.longest) == (expected.n_matches, expected.longest)
+    for i in range(expected.n_matches):
+        assert found.match(i) == expected.match(i)
+    for next_id in range(4):
+        for start in (0, expected.starts[-1]):
+            assert found.longest_with(next_id, start) == expected.longest_with(next_id, start)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -157,6 +162,8 @@ def test_what_would_lie_outside_of_an_array_is_refused():
     found = _speedups.Search([document]).find([1, 2])
     with pytest.raises(IndexError, match="token 7 of 7"):
         _speedups.Mixer(Coefficients()).mix(found, np.zeros(7, np.float32))
+    with pytest.raises(IndexError):
+        found.match(found.n_matches)
 
 
 def test_it_is_what_the_server_uses():
