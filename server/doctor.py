@@ -42,7 +42,7 @@ PACKAGES = (
 LOOK_UPS = (
     "compiled code"
     if IS_COMPILED
-    else "numpy, more slowly: no C compiler was found when Foretype was installed"
+    else "numpy, more slowly: nothing was compiled for it when Foretype was installed"
 )
 PROBE_TOKENS = 64
 DECODE_STEPS = 16

@@ -4,7 +4,7 @@
 Between two passes of the network the processor's caches are full of its weights. There each of the
 many steps that numpy takes costs half as much again as in a loop of its own; here they are few.
 
-No index is looked at twice, so all that could lie outside of an array is refused where it comes in.
+No index is checked when it is used, so what would lie outside of an array is refused where it comes in.
 """
 
 from libc.math cimport M_LN2 as LOG_2
@@ -17,6 +17,7 @@ from cython cimport final
 import numpy as np
 
 from server.decoding.memory.coefficients import FEATURES
+from server.decoding.memory.index import MAX_SEGMENTS
 from server.decoding.memory.mixture import LEAST_LOGPROB, MOST_WEIGHT
 from server.decoding.memory.search import (
     MAX_PLACES,
@@ -36,7 +37,9 @@ cdef double most_weight = MOST_WEIGHT
 
 if len(Nearness) != N_NEARNESS or len(FEATURES) != N_FEATURES:
     raise ImportError("compiled for another mixture")
-if max(MAX_SCANNED, 2 * MAX_PLACES) > MOST_PLACES or 4 * MAX_MATCH_TOKENS > MOST_KEY_BYTES:
+# A document and the workspace's segments are looked up together.
+n_most = max(MAX_SCANNED, 2 * MAX_PLACES, (1 + MAX_SEGMENTS) * MAX_PLACES)
+if n_most > MOST_PLACES or 4 * MAX_MATCH_TOKENS > MOST_KEY_BYTES:
     raise ImportError("compiled for other limits")
 
 cdef enum:  # Rows of what is found.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +17,8 @@ from server.completion.engine import (
 from server.completion.engines.local import LocalEngine
 from server.decoding.memory import speedups
 from server.options import Options
+from tests.server.completion.engines.test_drafts import FILES, SERVER
 
-SERVER = Path(__file__).parents[4] / "server"
-FILES = ("bundle.py", "cli.py", "documents.py", "options.py", "plugins.py")
 SHARES = (0.3, 0.6, 0.9)  # Of a file that stands before the cursor.
 
 pytestmark = pytest.mark.skipif(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sysconfig
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,9 +19,15 @@ from server.decoding.memory.search import MAX_PLACES, Places, Source
 from server.decoding.memory.stream import TokenWidth
 from server.decoding.memory.suffix_array import SuffixArray
 
-_speedups = pytest.importorskip(
-    "server.decoding.memory._speedups", reason="no compiler was found at the installation"
-)
+if not speedups.IS_COMPILED:
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    if (
+        shutil.which(compiler) and headers.exists()
+    ):  # Then the plain way would hide that something is broken.
+        raise ImportError("there is a compiler, and nothing was compiled: run `make setup`")
+    pytest.skip("no compiler was found at the installation", allow_module_level=True)
+_speedups = speedups._speedups
 
 WIDTHS = (TokenWidth(4), TokenWidth(70_000))
 ARRAYS = ("lengths", "next_ids", "nearness", "places")
